@@ -1,0 +1,151 @@
+"""Make the embedded CLIP from nothing: the CLIP loss on captioned emoji in all four styles.
+
+P training pairs (emoji, style), B batch, L context length.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.loss import ClipLoss
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from surefoot.augment import augment
+from surefoot.clip import CONFIG, MERGES, WEIGHTS, load_tokenizer
+from surefoot.config import Pretraining
+from surefoot.files import UserError, atomic, write_json
+from surefoot.resume import Resumable
+from surefoot.seeds import numpy_stream, torch_stream
+from surefoot.splits import Split
+from surefoot.tasks.emoji_captions import STYLE_WORDS, build_merges, contents, corpus
+from surefoot.tasks.emoji_names import inventory, is_held_out
+
+
+def write_architecture(folder: Path, architecture: Path) -> None:
+    """Write the vocabulary and the open_clip config file of a model folder.
+
+    The vocabulary's size in `architecture` is set to the one that the captions need.
+    """
+    with atomic(folder / MERGES) as partial:
+        partial.write_bytes(build_merges(corpus(inventory())))
+    config = json.loads(architecture.read_text(encoding="utf-8"))
+    write_json(folder / CONFIG, config)
+    config["model_cfg"]["text_cfg"]["vocab_size"] = load_tokenizer(folder).vocab_size
+    write_json(folder / CONFIG, config)
+
+
+class Captions:
+    """All captions of all emoji in all styles, tokenised once."""
+
+    def __init__(self, tokenizer, how: Pretraining) -> None:
+        self.how = how
+        self.said = [contents(emoji) for emoji in inventory()]
+        texts, self.index = [], {}
+        for number, said in enumerate(self.said):
+            for style, phrases in STYLE_WORDS.items():
+                for form, content in said.items():
+                    self.index[number, style, form] = len(texts)
+                    texts += [phrase.format(content) for phrase in phrases]
+        self.tokens = tokenizer(texts)
+
+    def draw(self, numbers: np.ndarray, styles: list[str], stream: np.random.Generator) -> torch.Tensor:
+        """Tokens [B, L] of one random caption per (emoji, style) pair."""
+        chosen = []
+        for number, style, uniform in zip(numbers, styles, stream.random((len(numbers), 3)), strict=True):
+            if "class" in self.said[number] and uniform[0] < self.how.class_caption:
+                form = "class" if uniform[1] < 0.5 else "name and class"
+            else:
+                form = "group" if uniform[1] < self.how.group_caption else "name"
+            chosen.append(self.index[number, style, form] + int(uniform[2] * len(STYLE_WORDS[style])))
+        return self.tokens[chosen]
+
+
+def pretrain(
+    splits: dict[str, Split], architecture: Path, folder: Path, how: Pretraining, progress: Resumable
+) -> dict[str, float]:
+    """Train a CLIP and write its model folder; returns the mean loss of the last hundred steps.
+
+    Args:
+        splits: style -> prepared split whose rows are the inventory in order.
+        architecture: open_clip config file.
+        folder: where config, vocabulary and weights go.
+        how: recipe. Same recipe, same bytes on one kind of CPU, interrupted or not.
+        progress: saved states.
+
+    Raises UserError when the loss is not finite.
+    """
+    torch.manual_seed(how.seed)  # open_clip's constructors know no other generator
+    write_architecture(folder, architecture)
+    config = json.loads((folder / CONFIG).read_text())["model_cfg"]
+    model = open_clip.CLIP(**config).train()
+    captions = Captions(load_tokenizer(folder), how)
+    pairs = [
+        (number, style)
+        for number, emoji in enumerate(inventory())
+        for style in STYLE_WORDS
+        if not is_held_out(emoji.concept, style)
+    ]
+    images = {style: torch.from_numpy(np.array(split.images)) for style, split in splits.items()}
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": how.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        lr=how.learning_rate,
+        betas=(0.9, 0.98),
+        eps=1e-6,
+    )
+    start, losses = 0, []
+    if state := progress.load("state.pt"):
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        start, losses = state["step"], state["losses"]
+    loss_function = ClipLoss()
+    per_epoch = len(pairs) // how.batch_size
+    for step in tqdm(range(start, how.steps), initial=start, total=how.steps, desc="pretrain", mininterval=5):
+        epoch, position = divmod(step, per_epoch)
+        if position == 0 or step == start:
+            order = numpy_stream(how.seed, "order", epoch).permutation(len(pairs))
+        batch = [pairs[i] for i in order[position * how.batch_size : (position + 1) * how.batch_size]]
+        numbers, styles = np.array([n for n, _ in batch]), [s for _, s in batch]
+        tokens = captions.draw(numbers, styles, numpy_stream(how.seed, "captions", step))
+        x = torch.stack([images[s][n] for n, s in batch]).permute(0, 3, 1, 2).float() / 255
+        x = augment(x, how.augmentation, torch_stream(how.seed, "changes", step))
+        for group in optimizer.param_groups:
+            group["lr"] = how.learning_rate * _schedule(step, how)
+        loss = loss_function(*model((x - MEAN) / STD, tokens)[:3])
+        if not torch.isfinite(loss):
+            raise UserError(f"pre-training: the loss is {loss.item()} at step {step}; lower pretraining.learning_rate")
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, math.log(100))
+        losses.append(loss.item())
+        if (step + 1) % how.every == 0:
+            progress.save(
+                "state.pt",
+                {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step + 1,
+                    "losses": losses[-100:],
+                },
+            )
+    with atomic(folder / WEIGHTS) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial)
+    return {"loss": float(np.mean(losses[-100:]))}
+
+
+# The pixel statistics of the architecture's preprocess_cfg: white is 1, black is -1.
+MEAN, STD = 0.5, 0.5
+
+
+def _schedule(step: int, how: Pretraining) -> float:
+    if step < how.warmup:
+        return (step + 1) / how.warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - how.warmup) / max(1, how.steps - how.warmup)))

@@ -1,0 +1,41 @@
+"""State of unfinished work, kept outside a job's outputs (which Snakemake deletes when a job fails)."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from surefoot.files import atomic
+
+
+class Resumable:
+    """A folder of named states that belongs to one fingerprint of a job.
+
+    A folder left by a job with another fingerprint (other config, code or data) is emptied first.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self.folder = folder
+        mark = folder / "fingerprint"
+        if folder.exists() and (not mark.is_file() or mark.read_text() != fingerprint):
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic(mark) as partial:
+            partial.write_text(fingerprint)
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """The state saved last under a name, or None. A damaged state counts as none."""
+        try:
+            return torch.load(self.folder / name, map_location="cpu", weights_only=True)
+        except Exception:  # a kill can leave any kind of damage; starting this part again is always right
+            return None
+
+    def save(self, name: str, state: dict[str, Any]) -> None:
+        """Replace the state of a name, atomically."""
+        with atomic(self.folder / name) as partial:
+            torch.save(state, partial)
+
+    def discard(self) -> None:
+        """Forget everything: the job's outputs are written."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,61 @@
+"""Prepared splits on disk: one array of images, one table of rows, one manifest with digests.
+
+N images, H x W pixels. Tasks share prepared splits and select and relabel their rows.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from surefoot.files import UserError, atomic, read_json, sha256, write_json
+
+FILES = ("images.npy", "rows.parquet")
+MANIFEST = "split.json"
+
+
+@dataclass(frozen=True)
+class Split:
+    """uint8 images [N, H, W, 3] as a memory map, one table row per image, and the digest of the manifest (which holds theirs)."""
+
+    images: np.ndarray
+    rows: pd.DataFrame
+    digest: str
+
+
+def write_split(folder: Path, images: np.ndarray, rows: pd.DataFrame, source: dict[str, str]) -> None:
+    """Write a split. `source` says where the images come from (packages with versions, archives with digests).
+
+    Raises ValueError unless images are uint8 [N, H, W, 3] with one table row each.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or len(images) != len(rows):
+        raise ValueError(
+            f"want uint8 [N, H, W, 3] and N rows, got {images.dtype} {images.shape} and {len(rows)} rows"
+        )
+    with atomic(folder / "images.npy") as partial, partial.open("wb") as file:
+        np.save(file, images)
+    with atomic(folder / "rows.parquet") as partial:
+        rows.to_parquet(partial, index=False)
+    digests = {name: sha256(folder / name) for name in FILES}
+    write_json(folder / MANIFEST, {"images": len(images), "sha256": digests, "source": source})
+
+
+def read_split(folder: Path) -> Split:
+    """Open a split and check it against its manifest.
+
+    Raises UserError when a file is missing, cut off or changed.
+    """
+    manifest = read_json(folder / MANIFEST)
+    for name in FILES:
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path} is missing; delete the folder {folder} and rerun to prepare it again")
+        if sha256(path) != manifest["sha256"][name]:
+            raise UserError(
+                f"{path} does not match the digest in {folder / MANIFEST}: it was cut off or changed. "
+                f"Delete the folder {folder} and rerun to prepare it again"
+            )
+    images = np.load(folder / "images.npy", mmap_mode="r")
+    rows = pd.read_parquet(folder / "rows.parquet")
+    return Split(images, rows, sha256(folder / MANIFEST))

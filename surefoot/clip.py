@@ -1,20 +1,27 @@
-"""Loading CLIP through open_clip.
+"""CLIP through open_clip, and the image classifier that every method tunes.
 
 A model folder holds `open_clip_config.json` and `open_clip_model.safetensors`, as open_clip's own `local-dir:` schema
 wants them, and `merges.txt.gz` where the model has a vocabulary of its own.
+
+B batch, C classes, D embedding, H x W pixels.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import open_clip
 import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import nn
 
-from surefoot.files import UserError
+from surefoot.files import UserError, atomic, read_json
 
 CONFIG, WEIGHTS, MERGES = "open_clip_config.json", "open_clip_model.safetensors", "merges.txt.gz"
 
 Tokenizer = Callable[[list[str]], torch.Tensor]
+State = dict[str, torch.Tensor]
 
 
 def load_clip(folder: Path) -> open_clip.CLIP:
@@ -26,12 +33,97 @@ def load_clip(folder: Path) -> open_clip.CLIP:
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing; rerun snakemake to fetch or make the model")
     try:
-        return open_clip.create_model(f"local-dir:{folder}", precision="fp32", device="cpu")
+        return open_clip.create_model(f"local-dir:{folder}", precision="fp32", device="cpu").eval()
     except Exception as error:
-        raise UserError(f"cannot load the CLIP model in {folder}: {error}") from error
+        raise UserError(f"cannot load the CLIP model in {folder}: {error}; delete the folder and rerun") from error
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a model folder: texts -> token ids [len(texts), context length]."""
     own = {"bpe_path": str(folder / MERGES)} if (folder / MERGES).is_file() else {}
     return open_clip.get_tokenizer(f"local-dir:{folder}", **own)
+
+
+def load_state(path: Path) -> State:
+    """Tensors of a safetensors file. Raises UserError when it is missing or cut off."""
+    try:
+        return load_file(path)
+    except Exception as error:
+        raise UserError(f"{path} cannot be read ({error}); delete it and rerun snakemake to make it again") from None
+
+
+def save_state(path: Path, state: State) -> None:
+    """Write tensors as safetensors, atomically."""
+    with atomic(path) as partial:
+        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}, partial)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What a model expects of its images."""
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, folder: Path) -> "Preprocess":
+        """Read input size and pixel statistics from a model folder's config."""
+        config = read_json(folder / CONFIG)
+        size, norm = config["model_cfg"]["vision_cfg"]["image_size"], config.get("preprocess_cfg", {})
+        return cls(
+            size=size if isinstance(size, int) else size[0],
+            mean=tuple(norm.get("mean", open_clip.OPENAI_DATASET_MEAN)),
+            std=tuple(norm.get("std", open_clip.OPENAI_DATASET_STD)),
+        )
+
+    def scale(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 [B, H, W, 3] -> float [B, 3, size, size] in [0, 1]."""
+        x = images.permute(0, 3, 1, 2).float().div_(255)
+        if x.shape[-1] != self.size or x.shape[-2] != self.size:
+            x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True).clamp_(0, 1)
+        return x
+
+    def normalise(self, x: torch.Tensor) -> torch.Tensor:
+        """Subtract the mean and divide by the standard deviation of each colour channel."""
+        mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        return (x - mean) / std
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """The evaluation transform: uint8 [B, H, W, 3] -> float [B, 3, size, size]."""
+        return self.normalise(self.scale(images))
+
+
+class Classifier(nn.Module):
+    """Image tower and linear head: logits [B, C] = s * (f / |f|) @ W.T (+ b).
+
+    By default the rows of W start with unit norm and s = exp(logit_scale) stays outside; where the head is *scaled*
+    (WiSE-FT's code) s is part of W and the state has no `logit_scale`.
+    """
+
+    def __init__(self, image: nn.Module, head: State) -> None:
+        """Args: image: tower that maps [B, 3, H, W] to [B, D]; head: 'weight' [C, D], maybe 'bias' [C], 'logit_scale'."""
+        super().__init__()
+        self.image = image
+        classes, width = head["weight"].shape
+        self.head = nn.Linear(width, classes, bias="bias" in head)
+        self.head.load_state_dict({name: head[name] for name in ("weight", "bias") if name in head})
+        self.register_parameter("logit_scale", nn.Parameter(head["logit_scale"].clone()) if "logit_scale" in head else None)
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Unit-norm image features [B, D] of preprocessed images."""
+        return F.normalize(self.image(images), dim=-1)
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits [B, C] of unit-norm features."""
+        logits = self.head(features)
+        return logits if self.logit_scale is None else logits * self.logit_scale.exp()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits [B, C] of preprocessed images."""
+        return self.classify(self.encode(images))
+
+
+def zero_shot_classifier(folder: Path, head: State) -> Classifier:
+    """The classifier of a model folder with a zero-shot head, in evaluation mode: the start of every method."""
+    return Classifier(load_clip(folder).visual, head).eval()

@@ -1,6 +1,26 @@
-"""Typed models of everything a user can write in config/."""
+"""Typed models of everything a user can write in config/, the checks between them, and the messages for mistakes.
 
-from pydantic import BaseModel, ConfigDict, Field
+No torch here: the Snakefile imports this module. The JSON schema in config/schema.json is generated from it.
+"""
+
+import difflib
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from surefoot.files import UserError
+
+# The names of what the library registers; a contract test holds them equal to the registries.
+TermName = Literal["ce"]
+PartName = Literal["image", "head", "logit_scale"]
+MetricName = Literal["top1", "mean_per_class", "macro_f1", "worst_group", "nll", "ece"]
+FamilyName = Literal["emoji"]
+
+TERM_NAMES: tuple[str, ...] = get_args(TermName)
+METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
@@ -18,8 +38,95 @@ class Augmentation(Section):
     mirror: float = Field(0, ge=0, le=1, description="Probability of a left-right mirror image.")
 
 
+class Recipe(Section):
+    """How a stage is optimised."""
+
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw (decoupled decay) or sgd (momentum 0.9).")
+    learning_rate: float = Field(3.0e-5, gt=0, description="Peak learning rate.")
+    weight_decay: float = Field(0.1, ge=0, description="Weight decay of every trained tensor.")
+    batch_size: int = Field(512, gt=0, description="Images per step; the last, smaller batch of an epoch is used too.")
+    epochs: int = Field(10, gt=0, description="Passes over the training images.")
+    warmup: int = Field(500, ge=0, description="Steps of linear warm-up, at most a tenth of all steps.")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate after warm-up.")
+    clip_norm: float | None = Field(1.0, gt=0, description="Largest global gradient norm; null: no clipping.")
+    label_smoothing: float = Field(0, ge=0, lt=1, description="Part of the target spread evenly over the classes.")
+    augmentation: Augmentation = Field(Augmentation(), description="Random changes of the training images.")
+
+
+class Stage(Section):
+    """One training run over the data; the next stage starts where it ends."""
+
+    train: list[PartName] = Field(min_length=1, description="Parts that are trained; the others stay bit-identical.")
+    objective: dict[TermName, float] = Field(
+        default={"ce": 1.0}, min_length=1, description="Terms of the loss and their weights."
+    )
+
+
+class Method(Section):
+    """A fine-tuning method: a point in the space of methods."""
+
+    label: str = Field(description="Name in tables and figures.")
+    reference: str = Field(description="Paper and section that the entry follows.")
+    stages: list[Stage] = Field(default=[], description="What is trained, in order; none: the zero-shot model.")
+    recipes: dict[Name, dict[str, Any]] = Field(
+        default={}, description="Per recipe name: the keys in which this method differs from the recipe."
+    )
+
+
+class Model(Section):
+    """Where a CLIP model comes from: a folder of files, or open_clip's own downloads."""
+
+    folder: str | None = Field(None, description="Folder with open_clip_config.json and open_clip_model.safetensors.")
+    architecture: str | None = Field(None, description="open_clip's name of the architecture, such as ViT-B-16.")
+    pretrained: str | None = Field(None, description="open_clip's name of the weights, such as openai.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Model":
+        named = self.architecture is not None and self.pretrained is not None
+        if (self.folder is not None) == named or (self.architecture is None) != (self.pretrained is None):
+            raise ValueError("give either folder, or architecture and pretrained")
+        return self
+
+
+class Task(Section):
+    """A task: a data set, what is trained on and what is tested."""
+
+    family: FamilyName = Field(description="Module of surefoot/tasks that knows the data set.")
+    shift: Literal["style"] = Field("style", description="What differs between training and test.")
+    recipe: Name = Field(description="Entry of recipes used on this task.")
+    classes: list[str] | None = Field(None, min_length=2, description="Only these classes; null: all of the data set.")
+    concepts: int | None = Field(None, ge=12, description="At most so many concepts a class; null: all.")
+    metric: MetricName = Field("mean_per_class", description="The metric of the main table.")
+
+
+class Head(Section):
+    """Convention of the classification head."""
+
+    scaled: bool = Field(False, description="Multiply the rows by the logit scale (WiSE-FT's code), or keep unit rows.")
+    bias: bool = Field(False, description="Add a trainable bias that starts at zero (WiSE-FT's code).")
+
+
+class Run(Section):
+    """What to run: every task with every model with every method."""
+
+    tasks: list[Name] = Field(min_length=1, description="Entries of tasks.")
+    models: list[Name] = Field(min_length=1, description="Entries of models.")
+    methods: list[Name] = Field(min_length=1, description="Entries of methods.")
+    pairs: list[Name] = Field(
+        default=[], description="Methods of which two seeds are ensembled (trained again with seed + 3 x fold rounds)."
+    )
+
+
+class Bootstrap(Section):
+    """Intervals of the tables."""
+
+    draws: int = Field(2000, ge=100, description="Resamples of the concepts.")
+    level: float = Field(0.95, gt=0.5, lt=1, description="Coverage of an interval.")
+    seed: int = Field(0, description="Seed of the resamples; the same draws serve every row, so differences are paired.")
+
+
 class Pretraining(Section):
-    """How the embedded CLIP is made from nothing."""
+    """How the embedded CLIP is made from nothing (target `pretrain`)."""
 
     seed: int = Field(0, description="Seed of the weights, the order of the samples, the captions and the changes.")
     steps: int = Field(16000, gt=0, description="Optimizer steps.")
@@ -27,11 +134,137 @@ class Pretraining(Section):
     learning_rate: float = Field(1.5e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay of matrices; biases and norms have none.")
     warmup: int = Field(500, ge=0, description="Steps of linear warm-up; then a half cosine to zero.")
-    class_caption: float = Field(
-        0.5, ge=0, le=1, description="Share of captions that name the class, for concepts whose captions may."
-    )
-    group_caption: float = Field(0.3, ge=0, le=1, description="Share of captions that add Unicode's group.")
+    name_caption: Share = Field(0.75, description="Share of captions that say the emoji's name.")
+    class_caption: Share = Field(0.7, description="Share of captions that say the class, for concepts where they may.")
+    group_caption: Share = Field(0.75, description="Share of captions that say Unicode's group.")
+    patch_dropout: float = Field(0.25, ge=0, lt=1, description="Part of the image patches dropped in training.")
     augmentation: Augmentation = Field(
         Augmentation(rotate=10, scale=0.2, shift=0.08, mirror=0.5), description="Changes of the images."
     )
-    every: int = Field(500, gt=0, description="Steps between two saved states, from which a killed run goes on.")
+    save_every: int = Field(500, gt=0, description="Steps between two saved states, from which a killed run goes on.")
+
+
+class Config(Section):
+    """The whole config."""
+
+    experiment: Name = Field(description="Name of the experiment, shown in the report.")
+    run: Run = Field(description="What to run.")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        min_length=1, description="Run seeds. On tasks with folds, seed s tests fold s mod 3."
+    )
+    seeds_per_job: Literal["all", "one"] = Field(
+        "one", description="'all': one job trains every seed of a method, which saves start-up where a run is short."
+    )
+    alpha_step: float = Field(
+        0.1, gt=0, le=1, description="Step of the WiSE-FT grid from alpha 0 (zero-shot) to 1 (fine-tuned); divides 1."
+    )
+    fixed_alpha: Share = Field(0.5, description="The alpha that is reported without any selection; on the grid.")
+    head: Head = Field(Head(), description="Convention of the classification head.")
+    evaluation_batch: int = Field(256, gt=0, description="Images per forward pass of an evaluation.")
+    renders: int = Field(
+        1, gt=0, description="Versions of each test image: 1, or more with small fixed changes (2 of 48 pixels, 8 degrees)."
+    )
+    image_size: dict[FamilyName, Annotated[int, Field(ge=8)]] = Field(
+        description="Side of the prepared images of a family, in pixels; a model with another input size resizes."
+    )
+    logit_axes: bool = Field(False, description="Draw the frontier on logit-scaled axes.")
+    bootstrap: Bootstrap = Field(Bootstrap(), description="Intervals of the tables.")
+    tasks: dict[Name, Task] = Field(description="Known tasks.")
+    models: dict[Name, Model] = Field(description="Known CLIP models.")
+    recipes: dict[Name, Recipe] = Field(description="Known recipes: how training is done on a kind of task.")
+    methods: dict[Name, Method] = Field(description="Known methods.")
+    pretraining: Pretraining = Field(Pretraining(), description="How the embedded CLIP is made.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        for key, names, known in (
+            ("run.tasks", self.run.tasks, self.tasks),
+            ("run.models", self.run.models, self.models),
+            ("run.methods", self.run.methods, self.methods),
+            ("run.pairs", self.run.pairs, self.run.methods),
+            *((f"tasks.{n}.recipe", [task.recipe], self.recipes) for n, task in self.tasks.items()),
+            *((f"methods.{n}.recipes", method.recipes, self.recipes) for n, method in self.methods.items()),
+        ):
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"{key}: unknown name {name!r}{suggestion(name, known)}")
+        if abs(round(1 / self.alpha_step) * self.alpha_step - 1) > 1e-9:
+            raise ValueError(f"alpha_step: {self.alpha_step} does not divide 1; try 0.1 or 0.05")
+        if self.fixed_alpha not in self.alphas:
+            raise ValueError(f"fixed_alpha: {self.fixed_alpha} is not on the grid {self.alphas}")
+        for pair in self.run.pairs:
+            if not self.methods[pair].stages:
+                raise ValueError(f"run.pairs: {pair} trains nothing, so two seeds of it are one model")
+        for name in self.methods:
+            for recipe in self.methods[name].recipes:
+                self.recipe(name, recipe)
+        return self
+
+    @property
+    def alphas(self) -> list[float]:
+        """The grid from 0 to 1."""
+        steps = round(1 / self.alpha_step)
+        return [round(step / steps, 6) for step in range(steps + 1)]
+
+    def recipe(self, method: str, recipe: str) -> Recipe:
+        """A recipe with the keys in which a method differs. Raises ValueError for an unknown key."""
+        changes = self.methods[method].recipes.get(recipe, {})
+        for key in changes:
+            if key not in Recipe.model_fields:
+                raise ValueError(f"methods.{method}.recipes.{recipe}: unknown key {key!r}{suggestion(key, Recipe.model_fields)}")
+        try:
+            return Recipe.model_validate({**self.recipes[recipe].model_dump(), **changes})
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(["methods", method, "recipes", recipe, *map(str, first["loc"])])
+            raise ValueError(f"{key}: {first['msg']}") from None
+
+
+def suggestion(name: str, known: Any) -> str:
+    """'; did you mean …' with the nearest known name, or the list of all."""
+    names = sorted(map(str, known))
+    near = difflib.get_close_matches(str(name), names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
+
+
+def parse_config(raw: dict[str, Any]) -> Config:
+    """Check a merged config. Raises UserError with one line per mistake, each with the key and the nearest name."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        lines = [_message(item, raw) for item in error.errors()]
+    raise UserError("mistakes in the config:\n  " + "\n  ".join(lines))
+
+
+def _message(item: Any, raw: dict[str, Any]) -> str:
+    path = [str(part) for part in item["loc"]]
+    key = ".".join(path)
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {key}{suggestion(path[-1], _fields_at(path[:-1]))}"
+    if item["type"] == "missing":
+        return f"missing key {key}"
+    if item["type"] == "literal_error":
+        allowed = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        name = path[-2] if path[-1] == "[key]" else item["input"]
+        return f"{key.removesuffix('.[key]')}: unknown value {name!r}{suggestion(name, allowed)}"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message
+
+
+def _fields_at(path: list[str]) -> list[str]:
+    """The keys that the schema knows at a path."""
+    schema = Config.model_json_schema()
+    node = schema
+    for part in path:
+        node = _resolve(schema, node)
+        free = next(iter(node.get("patternProperties", {}).values()), None) or node.get("additionalProperties")
+        inner = node.get("properties", {}).get(part) or free or node.get("items") or {}
+        node = inner if isinstance(inner, dict) else {}
+    return list(_resolve(schema, node).get("properties", {}))
+
+
+def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    for option in [node, *node.get("allOf", []), *node.get("anyOf", [])]:
+        if "$ref" in option:
+            return schema["$defs"][option["$ref"].rsplit("/", 1)[1]]
+    return node

@@ -54,13 +54,12 @@ class Captions:
 
     def draw(self, numbers: np.ndarray, styles: list[str], stream: np.random.Generator) -> torch.Tensor:
         """Tokens [B, L] of one random caption per (emoji, style) pair."""
+        shares = np.array([self.how.name_caption, self.how.class_caption, self.how.group_caption])
         chosen = []
-        for number, style, uniform in zip(numbers, styles, stream.random((len(numbers), 3)), strict=True):
-            if "class" in self.said[number] and uniform[0] < self.how.class_caption:
-                form = "class" if uniform[1] < 0.5 else "name and class"
-            else:
-                form = "group" if uniform[1] < self.how.group_caption else "name"
-            chosen.append(self.index[number, style, form] + int(uniform[2] * len(STYLE_WORDS[style])))
+        for number, style, uniform in zip(numbers, styles, stream.random((len(numbers), 4)), strict=True):
+            said = tuple(fact for fact, yes in zip(("name", "class", "group"), uniform[:3] < shares, strict=True) if yes)
+            said = said if said in self.said[number] else tuple(fact for fact in said if fact != "class") or ("name",)
+            chosen.append(self.index[number, style, said] + int(uniform[3] * len(STYLE_WORDS[style])))
         return self.tokens[chosen]
 
 
@@ -81,6 +80,7 @@ def pretrain(
     torch.manual_seed(how.seed)  # open_clip's constructors know no other generator
     write_architecture(folder, architecture)
     config = json.loads((folder / CONFIG).read_text())["model_cfg"]
+    config["vision_cfg"]["patch_dropout"] = how.patch_dropout
     model = open_clip.CLIP(**config).train()
     captions = Captions(load_tokenizer(folder), how)
     pairs = [
@@ -126,7 +126,7 @@ def pretrain(
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(100))
         losses.append(loss.item())
-        if (step + 1) % how.every == 0:
+        if (step + 1) % how.save_every == 0:
             progress.save(
                 "state.pt",
                 {

@@ -1,12 +1,25 @@
 """State of unfinished work, kept outside a job's outputs (which Snakemake deletes when a job fails)."""
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from surefoot.files import atomic
+from surefoot.files import atomic, sha256
+
+
+def fingerprint(*parts: Any) -> str:
+    """Digest of everything that decides a job's result; a path stands for its content (a folder for its files')."""
+
+    def content(part: Any) -> Any:
+        if isinstance(part, Path):
+            return [sha256(p) for p in (sorted(part.iterdir()) if part.is_dir() else [part])]
+        return part
+
+    return hashlib.sha256(json.dumps([content(part) for part in parts], sort_keys=True).encode()).hexdigest()
 
 
 class Resumable:

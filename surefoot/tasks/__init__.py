@@ -1,0 +1,91 @@
+"""Tasks: what is trained on, what is tested, and what the classes are called.
+
+A task selects and relabels rows of prepared splits; tasks of one family share them. N rows, C classes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from surefoot import config
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+# The role of an image set is its type: selection code receives validation roles only.
+Role = Literal["train", "id_val", "ood_val", "id_test", "ood_test"]
+VALIDATION_ROLES = ("id_val", "ood_val")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one prepared split: those that belong to 'train', 'val' or 'test' under a seed."""
+
+    split: str
+    fold: str
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """A named set of images with one role."""
+
+    name: str
+    title: str
+    role: Role
+    parts: tuple[Part, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows of a prepared split: indices [N], labels [N], cluster names [N] (what intervals resample: near-duplicates
+    share one) and group names [N] (what the worst group is taken over)."""
+
+    rows: "np.ndarray"
+    labels: "np.ndarray"
+    clusters: "np.ndarray"
+    groups: "np.ndarray"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task with its card: classes, prompts, metric, licences."""
+
+    name: str
+    dataset: str
+    title: str
+    classes: tuple[str, ...]
+    prompt_names: tuple[str, ...]
+    templates: tuple[str, ...]
+    metric: str
+    cluster: str
+    train: tuple[Part, ...]
+    eval_sets: tuple[EvalSet, ...]
+    licences: str
+    select: Callable[[Part, "pd.DataFrame", int], Selection]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the prepared splits that the task reads."""
+        parts = [*self.train, *(part for eval_set in self.eval_sets for part in eval_set.parts)]
+        return tuple(dict.fromkeys(part.split for part in parts))
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of uniform guessing, as mean per class, in percent."""
+        return 100 / len(self.classes)
+
+
+def build_task(name: str, entry: config.Task) -> Task:
+    """The task of a config entry. Raises UserError for an unknown class."""
+    from surefoot.tasks import emoji
+
+    return {"emoji": emoji.build}[entry.family](name, entry)
+
+
+def prepare(dataset: str, split: str, size: int) -> "tuple[np.ndarray, pd.DataFrame, dict[str, str]]":
+    """Images, rows and source of one split of a data set. Raises UserError for an unknown split."""
+    from surefoot.tasks import emoji
+
+    return {"emoji": emoji.prepare}[dataset](split, size)

@@ -16,9 +16,8 @@ from importlib.resources import files
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from surefoot.tasks.emoji_names import Emoji
+from surefoot.tasks.emoji_names import STYLES, Emoji
 
-STYLES = ("twemoji", "openmoji", "line", "glyph")
 COLOUR_LAYERS = ("color", "skin", "hair")
 _SVG = "http://www.w3.org/2000/svg"
 _FONT_WEIGHT = 400

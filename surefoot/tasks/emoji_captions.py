@@ -2,8 +2,9 @@
 
 import gzip
 from collections.abc import Iterable
+from itertools import combinations
 
-from surefoot.tasks.emoji_names import CLASSES, GROUP_WORDS, Emoji, concept_classes, has_class_word
+from surefoot.tasks.emoji_names import CLASSES, GROUP_WORDS, Emoji, concept_classes, has_class_word, inventory
 
 STYLE_WORDS = {
     "twemoji": ("a flat colour emoji of {}", "a flat colour icon of {}", "a flat picture of {}"),
@@ -14,19 +15,25 @@ STYLE_WORDS = {
 TEMPLATES = tuple(template for words in STYLE_WORDS.values() for template in words)
 
 
-def contents(emoji: Emoji) -> dict[str, str]:
-    """What a caption may say of an emoji: by its name, its group, and its class where that is allowed."""
-    name = emoji.name.lower()
-    found = {"name": name, "group": f"{name}, {GROUP_WORDS[emoji.group]}"}
+def class_prompt(name: str) -> str:
+    """How a class is named in a prompt: with Unicode's group, as CLIP's own prompts say 'a type of pet'."""
+    group = next(emoji.group for emoji in inventory() if emoji.subgroup == CLASSES[name][0])
+    return f"{name}, {GROUP_WORDS[group]}"
+
+
+def contents(emoji: Emoji) -> dict[tuple[str, ...], str]:
+    """What a caption may say of an emoji: any of its name, its class where that is allowed, and its group."""
+    facts = {"name": emoji.name.lower(), "group": GROUP_WORDS[emoji.group]}
     class_name = concept_classes().get(emoji.concept)
     if class_name and has_class_word(emoji.concept):
-        found |= {"class": class_name, "name and class": f"{name}, {class_name}"}
-    return found
+        facts = {"name": facts["name"], "class": class_name, "group": facts["group"]}
+    chosen = [c for count in range(1, len(facts) + 1) for c in combinations(facts, count)]
+    return {names: ", ".join(facts[name] for name in names) for names in chosen}
 
 
-def corpus(inventory: Iterable[Emoji]) -> list[str]:
+def corpus(emoji: Iterable[Emoji]) -> list[str]:
     """All texts the vocabulary must spell, in a fixed order."""
-    texts = [text for emoji in inventory for text in contents(emoji).values()]
+    texts = [text for one in emoji for text in contents(one).values()]
     return texts + list(CLASSES) + list(TEMPLATES)
 
 

@@ -11,6 +11,7 @@ from importlib.resources import files
 
 from surefoot.seeds import derive, unit
 
+STYLES = ("twemoji", "openmoji", "line", "glyph")
 SKIN_TONES = {"1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"}
 # Letters, digits, flags and arrows say nothing about how a picture looks.
 UNUSED_SUBGROUPS = {"country-flag", "subdivision-flag", "flag", "keycap", "alphanum", "arrow"}
@@ -153,24 +154,24 @@ def concept_classes() -> dict[str, str]:
 
 
 @cache
-def concept_twelfths() -> dict[str, int]:
-    """Concept -> twelfth of its class (0 to 11), the unit that folds are made of."""
+def concept_ranks() -> dict[str, int]:
+    """Concept -> position within its class, in an order drawn from the names."""
     members: dict[str, list[str]] = defaultdict(list)
     for concept, name in concept_classes().items():
         members[name].append(concept)
     return {
-        concept: position % 12
+        concept: position
         for concepts in members.values()
         for position, concept in enumerate(sorted(concepts, key=lambda c: _draw("fold", c)))
     }
 
 
-def fold_part(twelfth: int, seed: int) -> str:
-    """'train' (5/12), 'val' (3/12) or 'test' (4/12) of a twelfth under fold `seed mod 3`.
+def fold_part(rank: int, seed: int) -> str:
+    """'train' (5/12), 'val' (3/12) or 'test' (4/12) of the concepts of a class under fold `seed mod 3`.
 
     Three consecutive seeds test every concept once.
     """
-    fold = seed % 3
+    fold, twelfth = seed % 3, rank % 12
     if twelfth % 3 == fold:
         return "test"
     rest = [t for t in range(12) if t % 3 != fold]

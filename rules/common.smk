@@ -1,0 +1,33 @@
+"""Binds the config to the library. Logic lives in surefoot/, where it is tested without Snakemake."""
+
+import os
+import sys
+
+sys.path.insert(0, workflow.basedir)
+os.environ["PYTHONPATH"] = os.pathsep.join([workflow.basedir, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+from snakemake.exceptions import WorkflowError
+
+from surefoot import flow
+from surefoot.config import parse_config
+from surefoot.files import UserError
+from surefoot.fingerprint import code_digest
+
+try:
+    PLAN = flow.Plan(parse_config(config))
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+
+wildcard_constraints:
+    task=flow.either(PLAN.config.tasks),
+    model=flow.either(PLAN.config.models),
+    method=flow.either(PLAN.config.methods),
+    dataset="[a-z0-9_]+",
+    split=r"[A-Za-z0-9._-]+",
+    seed=r"\d+",
+    alpha=r"\d+(\.\d+)?",
+
+
+# Peak memory is a few times the weights; local runs ignore these requests, clusters need them.
+COMPUTE_MB, LIGHT_MB = 3000, 2000

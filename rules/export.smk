@@ -1,0 +1,32 @@
+"""Merged models for use elsewhere, which plain open_clip loads."""
+
+
+rule export:
+    input:
+        model="results/models/{model}",
+        head="results/zeroshot/{task}/{model}/head.safetensors",
+        end=PLAN.first_weights,
+    output:
+        model="results/export/{task}/{model}/{method}/alpha-{alpha}.safetensors",
+        head="results/export/{task}/{model}/{method}/alpha-{alpha}.head.safetensors",
+    log:
+        "results/logs/export/{task}/{model}/{method}/alpha-{alpha}.log",
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=COMPUTE_MB,
+        runtime=30,
+    params:
+        task=PLAN.task_entry,
+        alpha=PLAN.alpha,
+        code=code_digest("export_model"),
+    message:
+        "Export {wildcards.method} at alpha {wildcards.alpha}"
+    script:
+        "../scripts/export_model.py"
+
+
+# `export` names the rule above, so the target that exports every method of the run is the plural.
+rule exports:
+    input:
+        PLAN.export_files(),

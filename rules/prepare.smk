@@ -1,0 +1,94 @@
+"""Data sets and models as files of one form."""
+
+
+rule prepare:
+    output:
+        images="results/data/{dataset}/{split}/images.npy",
+        rows="results/data/{dataset}/{split}/rows.parquet",
+        manifest="results/data/{dataset}/{split}/split.json",
+    log:
+        "results/logs/prepare/{dataset}/{split}.log",
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=LIGHT_MB,
+        runtime=30,
+    params:
+        size=PLAN.size,
+        code=code_digest("prepare"),
+    message:
+        "Prepare split {wildcards.split} of {wildcards.dataset}"
+    script:
+        "../scripts/prepare.py"
+
+
+rule fetch_model:
+    input:
+        files=PLAN.model_files,
+    output:
+        model=directory("results/models/{model}"),
+    log:
+        "results/logs/models/{model}.log",
+    retries: 2
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=COMPUTE_MB,
+        runtime=60,
+    params:
+        source=PLAN.model_source,
+        code=code_digest("fetch_model"),
+    message:
+        "Fetch CLIP model {wildcards.model}"
+    script:
+        "../scripts/fetch_model.py"
+
+
+rule task_card:
+    output:
+        card=report(
+            "results/tables/task-{task}.md",
+            caption="../report/task.rst",
+            category="Data",
+            labels={"task": "{task}", "item": "card"},
+        ),
+    log:
+        "results/logs/cards/{task}.log",
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=LIGHT_MB,
+        runtime=10,
+    params:
+        task=PLAN.task_entry,
+        code=code_digest("write_task_card"),
+    message:
+        "Write the card of task {wildcards.task}"
+    script:
+        "../scripts/write_task_card.py"
+
+
+rule contact_sheet:
+    input:
+        splits=PLAN.splits,
+    output:
+        png=report(
+            "results/figures/contact-{task}.png",
+            caption="../report/contact.rst",
+            category="Data",
+            labels={"task": "{task}", "item": "contact sheet"},
+        ),
+    log:
+        "results/logs/cards/contact-{task}.log",
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=LIGHT_MB,
+        runtime=10,
+    params:
+        task=PLAN.task_entry,
+        code=code_digest("draw_contact_sheet"),
+    message:
+        "Draw the contact sheet of task {wildcards.task}"
+    script:
+        "../scripts/draw_contact_sheet.py"

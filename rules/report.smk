@@ -1,0 +1,95 @@
+"""What people read: pure functions of records, rebuilt without torch."""
+
+TABLE_FILES = expand("results/tables/{name}.{form}", name=flow.TABLES, form=["csv", "md", "tex"])
+FIGURE_FILES = expand("results/figures/{name}.{form}", name=flow.FIGURES, form=["svg", "png", "csv"])
+
+
+rule make_tables:
+    input:
+        metrics=PLAN.evaluations("metrics.parquet"),
+        predictions=PLAN.evaluations("predictions.parquet"),
+        meters=PLAN.meters(),
+        inference=PLAN.inference_files(),
+    output:
+        report(
+            expand("results/tables/{name}.csv", name=flow.TABLES),
+            caption="../report/table.rst",
+            category="Tables",
+        ),
+        expand("results/tables/{name}.{form}", name=flow.TABLES, form=["md", "tex"]),
+    log:
+        "results/logs/tables.log",
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=LIGHT_MB,
+        runtime=30,
+    params:
+        story=PLAN.story(),
+        folder="results/tables",
+        code=code_digest("make_tables"),
+    message:
+        "Make the tables"
+    script:
+        "../scripts/make_tables.py"
+
+
+rule draw_figures:
+    input:
+        tables=expand("results/tables/{name}.csv", name=flow.TABLES),
+    output:
+        report(
+            expand("results/figures/{name}.svg", name=flow.FIGURES),
+            caption="../report/figure.rst",
+            category="Figures",
+        ),
+        expand("results/figures/{name}.{form}", name=flow.FIGURES, form=["png", "csv"]),
+    log:
+        "results/logs/figures.log",
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=LIGHT_MB,
+        runtime=30,
+    params:
+        story=PLAN.story(),
+        folder="results/figures",
+        code=code_digest("draw_figures"),
+    message:
+        "Draw the figures"
+    script:
+        "../scripts/draw_figures.py"
+
+
+rule write_report:
+    input:
+        tables=expand("results/tables/{name}.csv", name=flow.TABLES),
+        figures=expand("results/figures/{name}.svg", name=flow.FIGURES),
+        cards=expand("results/tables/task-{task}.md", task=PLAN.config.run.tasks),
+        sheets=expand("results/figures/contact-{task}.png", task=PLAN.config.run.tasks),
+    output:
+        page="results/report.html",
+    log:
+        "results/logs/report.log",
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=LIGHT_MB,
+        runtime=10,
+    params:
+        story=PLAN.story(),
+        code=code_digest("write_report"),
+    message:
+        "Write the report"
+    script:
+        "../scripts/write_report.py"
+
+
+rule tables:
+    input:
+        TABLE_FILES,
+
+
+rule figures:
+    input:
+        FIGURE_FILES,

@@ -1,0 +1,16 @@
+"""Fetch a CLIP model into a folder of its own."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from surefoot import config
+from surefoot.job import job
+from surefoot.models import fetch_model
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+
+if "snakemake" in globals():
+    with job(snakemake.log[0]):
+        fetch_model(config.Model.model_validate(snakemake.params.source), Path(snakemake.output.model))

@@ -1,0 +1,23 @@
+"""Make the tables from the records."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from surefoot.job import job, paths
+from surefoot.tables import build_tables, write_tables
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+
+if "snakemake" in globals():
+    with job(snakemake.log[0]):
+        records = snakemake.input
+        tables = build_tables(
+            paths(records.metrics),
+            paths(records.predictions),
+            paths(records.meters),
+            paths(records.inference),
+            snakemake.params.story,
+        )
+        write_tables(tables, Path(snakemake.params.folder))

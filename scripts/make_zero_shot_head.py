@@ -1,0 +1,31 @@
+"""Make the zero-shot head of a model for a task."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from surefoot import config
+from surefoot.clip import save_state
+from surefoot.device import pick_device
+from surefoot.flow import load_task
+from surefoot.job import job
+from surefoot.zeroshot import zero_shot_head
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+
+def main(model: Path, task: dict, convention: config.Head, head: Path) -> None:
+    """Embed class names and templates and write the head."""
+    pick_device()
+    card = load_task(task)
+    save_state(head, zero_shot_head(model, card.prompt_names, card.templates, convention))
+
+
+if "snakemake" in globals():
+    with job(snakemake.log[0]):
+        main(
+            model=Path(snakemake.input.model),
+            task=snakemake.params.task,
+            convention=config.Head.model_validate(snakemake.params.convention),
+            head=Path(snakemake.output.head),
+        )

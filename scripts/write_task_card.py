@@ -1,0 +1,17 @@
+"""Write the card of a task."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from surefoot.cards import task_card
+from surefoot.files import atomic
+from surefoot.flow import load_task
+from surefoot.job import job
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+
+if "snakemake" in globals():
+    with job(snakemake.log[0]), atomic(Path(snakemake.output.card)) as partial:
+        partial.write_text(task_card(load_task(snakemake.params.task)), encoding="utf-8")

@@ -1,0 +1,87 @@
+"""The images of a task under a seed. N images, B batch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from surefoot.files import UserError
+from surefoot.seeds import numpy_stream
+from surefoot.splits import Split, read_split
+from surefoot.tasks import Part, Task
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Selected rows of several splits as one sequence: labels [N], clusters [N], groups [N]."""
+
+    pieces: tuple[tuple[Split, np.ndarray], ...]
+    labels: np.ndarray
+    clusters: np.ndarray
+    groups: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def images(self, indices: np.ndarray) -> torch.Tensor:
+        """uint8 [B, H, W, 3] of the given positions, read from the memory maps."""
+        bounds = np.cumsum([0, *(len(rows) for _, rows in self.pieces)])
+        first = self.pieces[0][0].images
+        out = np.empty((len(indices), *first.shape[1:]), np.uint8)
+        for (split, rows), low, high in zip(self.pieces, bounds, bounds[1:], strict=False):
+            here = (indices >= low) & (indices < high)
+            out[here] = split.images[rows[indices[here] - low]]
+        return torch.from_numpy(out)
+
+    def batches(self, size: int) -> Iterator[np.ndarray]:
+        """Positions in order."""
+        for start in range(0, len(self), size):
+            yield np.arange(start, min(start + size, len(self)))
+
+    def shuffled(self, size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
+        """Positions of one epoch in an order that is fixed by seed and epoch; the last batch may be smaller."""
+        order = numpy_stream(seed, "order", epoch).permutation(len(self))
+        for start in range(0, len(self), size):
+            yield order[start : start + size]
+
+
+class Data:
+    """The prepared splits of a task, opened once."""
+
+    def __init__(self, task: Task, folders: dict[str, Path]) -> None:
+        self.task = task
+        self.splits = {name: read_split(folders[name]) for name in folders}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Split -> digest, for records."""
+        return {name: split.digest for name, split in sorted(self.splits.items())}
+
+    def examples(self, parts: tuple[Part, ...], seed: int) -> Examples:
+        """The images of some parts under a seed."""
+        chosen = [(self.splits[p.split], self.task.select(p, self.splits[p.split].rows, seed)) for p in parts]
+        return Examples(
+            pieces=tuple((split, selection.rows) for split, selection in chosen),
+            labels=np.concatenate([selection.labels for _, selection in chosen]),
+            clusters=np.concatenate([selection.clusters for _, selection in chosen]),
+            groups=np.concatenate([selection.groups for _, selection in chosen]),
+        )
+
+    def training(self, seed: int) -> Examples:
+        """The training images. Raises UserError for a class that has none."""
+        examples = self.examples(self.task.train, seed)
+        counts = np.bincount(examples.labels, minlength=len(self.task.classes))
+        empty = [name for name, count in zip(self.task.classes, counts, strict=True) if not count]
+        if empty:
+            raise UserError(
+                f"task {self.task.name}, seed {seed}: no training image of class {', '.join(empty)}; "
+                f"remove the class from tasks.{self.task.name}.classes or add images"
+            )
+        return examples
+
+
+def split_folders(files: list[str]) -> dict[str, Path]:
+    """Split name -> folder, from the files of prepared splits."""
+    return {Path(file).parent.name: Path(file).parent for file in files}

@@ -1,0 +1,222 @@
+"""Evaluation along the line between two models: one pass over an eval set scores every alpha.
+
+A alphas, B batch, C classes, N images. Two ways to combine the ends: `weights` interpolates them (WiSE-FT), `outputs`
+averages their probabilities (output-space ensemble; WiSE-FT's code has none, so probabilities follow VRF's).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from surefoot import metrics
+from surefoot.augment import augment
+from surefoot.clip import Classifier, Preprocess, State, load_state, zero_shot_classifier
+from surefoot.config import Augmentation
+from surefoot.data import Data, Examples
+from surefoot.device import pick_device
+from surefoot.files import atomic, write_json
+from surefoot.interpolate import check_alike, interpolate
+from surefoot.records import metered, run_digest
+from surefoot.seeds import torch_stream
+
+SPACES = ("weights", "outputs")
+RENDER = Augmentation(rotate=8, shift=2 / 48)
+
+
+class Line:
+    """The models (1 - alpha) * theta0 + alpha * theta1, run one after the other in one classifier."""
+
+    def __init__(self, classifier: Classifier, theta0: State, theta1: State, alphas: list[float]) -> None:
+        check_alike(theta0, theta1)
+        self.classifier, self.alphas = classifier, alphas
+        self.theta0, self.theta1 = theta0, theta1
+        self.moving = [key for key in theta0 if not torch.equal(theta0[key], theta1[key])]
+        classifier.load_state_dict(theta0)
+        self.live = dict(classifier.state_dict())  # shares memory with the classifier
+
+    @property
+    def linear_in_alpha(self) -> bool:
+        """Whether only the head moves, so that logits on the line are the same mixture of the ends' logits."""
+        return all(key.startswith("head.") for key in self.moving)
+
+    @torch.no_grad()
+    def logits(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Logits [B, C] of preprocessed images, alpha by alpha."""
+        if self.linear_in_alpha:
+            features = self.classifier.encode(images)
+            ends = []
+            for theta in (self.theta0, self.theta1):
+                self._move({key: theta[key] for key in self.moving})
+                ends.append(self.classifier.classify(features))
+            yield from (interpolate({"": ends[0]}, {"": ends[1]}, alpha)[""] for alpha in self.alphas)
+            return
+        start, end = ({key: theta[key] for key in self.moving} for theta in (self.theta0, self.theta1))
+        for alpha in self.alphas:
+            self._move(interpolate(start, end, alpha))
+            yield self.classifier(images)
+
+    def _move(self, tensors: State) -> None:
+        for key, tensor in tensors.items():
+            self.live[key].copy_(tensor)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Per space, alpha and image: arg-max [A, N], its probability [A, N] and the label's log-probability [A, N]."""
+
+    predicted: dict[str, np.ndarray]
+    confidence: dict[str, np.ndarray]
+    label_log_probability: dict[str, np.ndarray]
+
+
+def score(line: Line, examples: Examples, preprocess: Preprocess, batch: int, renders: int, bar: str) -> Scores:
+    """Score every alpha in one pass; images are read and moved to the device once per batch.
+
+    With renders > 1 each image is scored again under small fixed changes (2 of 48 pixels, 8 degrees): N grows to
+    renders * N, render by render.
+    """
+    device = next(line.classifier.parameters()).device
+    found = {space: [[], [], []] for space in SPACES}
+    work = [(render, indices) for render in range(renders) for indices in examples.batches(batch)]
+    for render, indices in tqdm(work, desc=bar, leave=False):
+        x = preprocess.scale(examples.images(indices).to(device))
+        if render:
+            x = augment(x, RENDER, torch_stream(0, "render", render, int(indices[0])))
+        labels = torch.from_numpy(examples.labels[indices]).to(device)
+        probabilities = torch.stack([z.softmax(-1) for z in line.logits(preprocess.normalise(x))])
+        ends = probabilities[[0, -1]]
+        mixed = torch.stack([torch.lerp(ends[0], ends[1], alpha) for alpha in line.alphas])
+        for space, p in zip(SPACES, (probabilities, mixed), strict=True):
+            confidence, predicted = p.max(-1)
+            label = p.gather(-1, labels.expand(len(p), -1)[..., None])[..., 0].clamp_min(1e-30).log()
+            for kept, value in zip(found[space], (predicted, confidence, label), strict=True):
+                kept.append(value.cpu().numpy())
+    joined = [{space: np.concatenate(found[space][i], axis=1) for space in SPACES} for i in range(3)]
+    return Scores(*joined)
+
+
+METRICS: dict[str, Callable[..., float]] = {
+    "top1": lambda s: metrics.top1(s.predicted, s.labels),
+    "mean_per_class": lambda s: metrics.mean_per_class(s.predicted, s.labels),
+    "macro_f1": lambda s: metrics.macro_f1(s.predicted, s.labels),
+    "worst_group": lambda s: metrics.worst_group(s.predicted, s.labels, s.groups),
+    "nll": lambda s: metrics.nll(s.label_log_probability),
+    "ece": lambda s: metrics.ece(s.confidence, s.predicted == s.labels),
+}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One model on one eval set, as the metrics see it; all arrays [N]."""
+
+    predicted: np.ndarray
+    confidence: np.ndarray
+    label_log_probability: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+
+
+def evaluate_line(
+    line: Line, data: Data, preprocess: Preprocess, seed: int, batch: int, renders: int, name: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All eval sets of a task under one seed.
+
+    Returns metric rows (seed, eval_set, role, space, alpha, metric, value, n) and per-image rows (seed, eval_set,
+    cluster, label, and the arg-max per space and alpha in columns such as `weights_0.50`).
+    """
+    rows, tables = [], []
+    for eval_set in data.task.eval_sets:
+        examples = data.examples(eval_set.parts, seed)
+        scores = score(line, examples, preprocess, batch, renders, f"{name} {eval_set.name}")
+        labels, groups, clusters = (
+            np.tile(v, renders) for v in (examples.labels, examples.groups, examples.clusters)
+        )
+        columns = {"seed": seed, "eval_set": eval_set.name, "role": eval_set.role, "cluster": clusters, "label": labels}
+        for space in SPACES:
+            for i, alpha in enumerate(line.alphas):
+                predicted = scores.predicted[space][i]
+                columns[prediction_column(space, alpha)] = predicted.astype(np.int32)
+                seen = Scored(
+                    predicted, scores.confidence[space][i], scores.label_log_probability[space][i], labels, groups
+                )
+                for metric, function in METRICS.items():
+                    rows.append((seed, eval_set.name, eval_set.role, space, alpha, metric, function(seen), len(labels)))
+        tables.append(pd.DataFrame(columns))
+    names = ["seed", "eval_set", "role", "space", "alpha", "metric", "value", "n"]
+    return pd.DataFrame(rows, columns=names), pd.concat(tables, ignore_index=True)
+
+
+def prediction_column(space: str, alpha: float) -> str:
+    """Column of the per-image table that holds the arg-max of a combination."""
+    return f"{space}_{alpha:.3f}"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one evaluation found, and what it cost."""
+
+    metrics: pd.DataFrame
+    predictions: pd.DataFrame
+    cost: dict
+
+    def write(self, metrics: Path, predictions: Path, meter: Path) -> None:
+        """Write the three files, atomically."""
+        for table, path in ((self.metrics, metrics), (self.predictions, predictions)):
+            with atomic(path) as partial:
+                table.to_parquet(partial, index=False)
+        write_json(meter, self.cost)
+
+
+def evaluate_runs(
+    model: Path,
+    head: Path,
+    starts: list[Path],
+    ends: list[Path],
+    data: Data,
+    name: str,
+    seeds: list[int],
+    alphas: list[float],
+    batch: int,
+    renders: int,
+) -> Evaluation:
+    """Evaluate all seeds of a method along the line from a start to an end.
+
+    Args:
+        model, head: model folder and zero-shot head.
+        starts: weights at alpha 0 per seed; empty: the zero-shot model.
+        ends: weights at alpha 1 per seed; empty: nothing was trained, so alpha 0 is the only model.
+        name: of the method in the records.
+
+    Metric rows carry task, model, method and the digest of the run at alpha 1 beside the columns of `evaluate_line`.
+    """
+    device = pick_device()
+    classifier = zero_shot_classifier(model, load_state(head)).to(device)
+    zero_shot = {key: tensor.clone() for key, tensor in classifier.state_dict().items()}
+    preprocess = Preprocess.of(model)
+    tables, predictions = [], []
+    images = 0
+    with metered(0) as cost:
+        for position, seed in enumerate(seeds):
+            theta0 = _on(device, load_state(starts[position])) if starts else zero_shot
+            theta1 = _on(device, load_state(ends[position])) if ends else zero_shot
+            line = Line(classifier, theta0, theta1, alphas if ends else [0.0])
+            table, per_image = evaluate_line(line, data, preprocess, seed, batch, renders, f"{name} seed {seed}")
+            digest = run_digest(ends[position].with_name("record.json")) if ends else ""
+            tables.append(table.assign(run=digest))
+            predictions.append(per_image)
+            images += len(per_image)
+    cost["images_per_second"] = round(images * len(line.alphas) / cost["seconds"], 1)
+    metric_rows = pd.concat(tables, ignore_index=True)
+    metric_rows.insert(0, "task", data.task.name)
+    metric_rows.insert(1, "model", model.name)
+    metric_rows.insert(2, "method", name)
+    return Evaluation(metric_rows, pd.concat(predictions, ignore_index=True), cost)
+
+
+def _on(device: torch.device, state: State) -> State:
+    return {key: tensor.to(device) for key, tensor in state.items()}

@@ -1,0 +1,53 @@
+"""Digests of code, so that a changed function reruns its own jobs and a changed comment reruns nothing."""
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def code_digest(script: str) -> str:
+    """Digest of `scripts/{script}.py` and of every module of this package that it imports, directly or not.
+
+    The digest is of the parsed source without comments, docstrings and layout.
+    Raises FileNotFoundError for an unknown script.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(_closure(ROOT / "scripts" / f"{script}.py")):
+        digest.update(f"{path.relative_to(ROOT)}\n{_parsed(path)[0]}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _closure(start: Path) -> set[Path]:
+    found, open_paths = set(), [start]
+    while open_paths:
+        path = open_paths.pop()
+        if path not in found:
+            found.add(path)
+            open_paths += _parsed(path)[1]
+    return found
+
+
+@cache
+def _parsed(path: Path) -> tuple[str, tuple[Path, ...]]:
+    """Normal form of a module's source, and the modules of this package that it imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imported.add(node.module)
+            imported.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
+            node, clean=False
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    modules = []
+    for name in sorted(imported):
+        if name.split(".")[0] == "surefoot":
+            base = ROOT.joinpath(*name.split("."))
+            modules += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
+    return ast.dump(tree), tuple(modules)

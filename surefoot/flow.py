@@ -1,0 +1,177 @@
+"""Which files the workflow makes: the only part of the library that knows paths.
+
+No torch here: the Snakefile imports this module.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from surefoot import config
+from surefoot.files import UserError
+from surefoot.tasks import Task, build_task
+from surefoot.tasks.emoji_names import STYLES
+
+SPLIT_FILES = ("images.npy", "rows.parquet", "split.json")
+TABLES = ("main", "alpha", "ensembles", "effects", "metrics", "cost")
+FIGURES = ("frontier", "alpha")
+
+
+def either(names: Iterable[str]) -> str:
+    """A regular expression that matches exactly these names."""
+    return "|".join(sorted(map(re.escape, names), key=len, reverse=True))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A config bound to the files it asks for. `wildcards` have the attributes task, model, method, seed."""
+
+    config: config.Config
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """Known tasks by name."""
+        return {name: build_task(name, entry) for name, entry in self.config.tasks.items()}
+
+    @cached_property
+    def partner(self) -> dict[int, int]:
+        """Seed -> the seed of its partner in an ensemble of two fine-tuned models: same fold, other randomness."""
+        rounds = 3 * (max(self.config.seeds) // 3 + 1)
+        return {seed: seed + rounds for seed in self.config.seeds}
+
+    def trained(self, method: str) -> bool:
+        """Whether a method trains anything."""
+        return bool(self.config.methods[method].stages)
+
+    def splits(self, wildcards: Any) -> list[str]:
+        """Files of the prepared splits of a task."""
+        task = self.tasks[wildcards.task]
+        return [f"results/data/{task.dataset}/{split}/{file}" for split in task.splits for file in SPLIT_FILES]
+
+    def weights(self, wildcards: Any) -> list[str]:
+        """Trained weights of all seeds of a method; none for the zero-shot model."""
+        return self._weights(wildcards, self.config.seeds) if self.trained(wildcards.method) else []
+
+    def partner_weights(self, wildcards: Any) -> list[str]:
+        """Trained weights of the partners of all seeds."""
+        return self._weights(wildcards, self.partner.values())
+
+    def first_weights(self, wildcards: Any) -> list[str]:
+        """Trained weights of the first seed: the model that is exported."""
+        if not self.trained(wildcards.method):
+            raise UserError(f"method {wildcards.method} trains nothing: use the CLIP model itself")
+        return self._weights(wildcards, self.config.seeds[:1])
+
+    def alpha(self, wildcards: Any) -> float:
+        """The alpha of an export. Raises UserError unless it is between 0 and 1."""
+        alpha = float(wildcards.alpha)
+        if alpha > 1:
+            raise UserError(f"alpha {wildcards.alpha} is not between 0 (zero-shot) and 1 (fine-tuned)")
+        return alpha
+
+    def per_seed(self, path: str) -> str | list[str]:
+        """The path itself (one job a seed) or one path per seed of the run (one job for all seeds)."""
+        shared = self.config.seeds_per_job == "all"
+        return [path.replace("{seed}", str(seed)) for seed in self.config.seeds] if shared else path
+
+    def per_partner(self, path: str) -> list[str]:
+        """One path per partner seed."""
+        return [path.replace("{seed}", str(seed)) for seed in self.partner.values()]
+
+    def job_seeds(self, wildcards: Any) -> list[int]:
+        """Seeds that one fine-tuning job trains."""
+        seed = getattr(wildcards, "seed", None)
+        return list(self.config.seeds) if seed is None else [int(seed)]
+
+    def _weights(self, w: Any, seeds: Iterable[int]) -> list[str]:
+        return [f"results/finetune/{w.task}/{w.model}/{w.method}/seed-{seed}/weights.safetensors" for seed in seeds]
+
+    def method_entry(self, wildcards: Any) -> dict[str, Any]:
+        """What a fine-tuning job reads of the config: stages, resolved recipe, head convention."""
+        method = self.config.methods[wildcards.method]
+        recipe = self.config.recipe(wildcards.method, self.config.tasks[wildcards.task].recipe)
+        return {
+            "name": wildcards.method,
+            "stages": [stage.model_dump() for stage in method.stages],
+            "recipe": recipe.model_dump(),
+        }
+
+    def task_entry(self, wildcards: Any) -> dict[str, Any]:
+        """What a job reads of a task's entry."""
+        return {"name": wildcards.task, **self.config.tasks[wildcards.task].model_dump(exclude={"recipe", "metric"})}
+
+    def model_files(self, wildcards: Any) -> list[str]:
+        """Files in the repository that a model is taken from; none for a download."""
+        folder = self.config.models[wildcards.model].folder
+        return [f"{folder}/{file}" for file in ("open_clip_config.json", "open_clip_model.safetensors")] if folder else []
+
+    def model_source(self, wildcards: Any) -> dict[str, Any]:
+        """Where a model comes from."""
+        return self.config.models[wildcards.model].model_dump()
+
+    def pretraining_splits(self) -> list[str]:
+        """Files of the prepared styles that the embedded CLIP is made from."""
+        return [f"results/data/emoji/{style}/{file}" for style in STYLES for file in SPLIT_FILES]
+
+    def size(self, wildcards: Any) -> int:
+        """Side of the prepared images of a data set."""
+        return self.config.image_size[wildcards.dataset]
+
+    def cells(self) -> list[tuple[str, str]]:
+        """Every (task, model) of the run."""
+        return [(task, model) for task in self.config.run.tasks for model in self.config.run.models]
+
+    def evaluations(self, file: str) -> list[str]:
+        """One file of every evaluation of the run."""
+        names = [*self.config.run.methods, *(f"{pair}.pair" for pair in self.config.run.pairs)]
+        return [f"results/evaluate/{t}/{m}/{name}/{file}" for t, m in self.cells() for name in names]
+
+    def meters(self) -> list[str]:
+        """Meter files of all training runs."""
+        return [
+            f"results/finetune/{t}/{m}/{method}/seed-{seed}/meter.json"
+            for t, m in self.cells()
+            for method in self.config.run.methods
+            if self.trained(method)
+            for seed in self.config.seeds
+        ]
+
+    def inference_files(self) -> list[str]:
+        """Cost of inference, for the methods whose ensembles are compared."""
+        return [f"results/evaluate/{t}/{m}/{pair}/inference.json" for t, m in self.cells() for pair in self.config.run.pairs]
+
+    def export_files(self) -> list[str]:
+        """Merged models at the fixed alpha, for every trained method of the run."""
+        return [
+            f"results/export/{t}/{m}/{method}/alpha-{self.config.fixed_alpha:g}.safetensors"
+            for t, m in self.cells()
+            for method in self.config.run.methods
+            if self.trained(method)
+        ]
+
+    def story(self) -> dict[str, Any]:
+        """What tables, figures and report read of the config."""
+        methods = self.config.run.methods
+        return {
+            "experiment": self.config.experiment,
+            "labels": {m: self.config.methods[m].label for m in methods}
+            | {f"{m}.pair": f"{self.config.methods[m].label}, two seeds" for m in self.config.run.pairs},
+            "references": {m: self.config.methods[m].reference for m in methods},
+            "tasks": {t: self.config.tasks[t].model_dump() for t in self.config.run.tasks},
+            "seeds": list(self.config.seeds),
+            "fixed_alpha": self.config.fixed_alpha,
+            "bootstrap": self.config.bootstrap.model_dump(),
+            "logit_axes": self.config.logit_axes,
+        }
+
+
+def load_task(entry: dict[str, Any]) -> Task:
+    """The task of a `task_entry`, which leaves out what no job reads."""
+    settings = dict(entry)
+    name = settings.pop("name")
+    try:
+        return build_task(name, config.Task.model_validate({**settings, "recipe": "unused"}))
+    except ValueError as error:
+        raise UserError(f"tasks.{name}: {error}") from None

@@ -1,0 +1,49 @@
+"""What every script does around its one call: log, threads, and errors that a person can read."""
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from surefoot.files import UserError
+
+
+@contextmanager
+def job(log: str) -> Iterator[None]:
+    """Write log records and errors to the rule's log; end with one clear message on a user's mistake.
+
+    A UserError is printed without a traceback, here and in the log; any other error goes to the log in full. TERM ends
+    the job like Ctrl-C.
+    """
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", filename=log, filemode="w", force=True
+    )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    logger, start = logging.getLogger("surefoot"), time.monotonic()
+    try:
+        yield
+    except UserError as error:
+        logger.error("%s", error)
+        print(f"\nsurefoot: {error}\n", file=sys.stderr)
+        sys.exit(1)
+    except MemoryError:
+        logger.exception("out of memory")
+        print("\nsurefoot: out of memory; lower batch_size or evaluation_batch, or raise mem_mb\n", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        logger.exception("failed")
+        if "out of memory" in str(error).lower():
+            print(f"\nsurefoot: {error}\nlower batch_size or evaluation_batch\n", file=sys.stderr)
+            sys.exit(1)
+        raise
+    logger.info("done in %.1f s, process %d", time.monotonic() - start, os.getpid())
+
+
+def paths(files: str | list[str]) -> list[Path]:
+    """Paths of a named input or output, whether it holds one file or several."""
+    return [Path(file) for file in ([files] if isinstance(files, str) else files)]

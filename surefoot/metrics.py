@@ -1,0 +1,45 @@
+"""Metrics as pure functions of arrays, in percent unless said otherwise. N images, C classes."""
+
+import numpy as np
+
+
+def top1(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """Share of right predictions; both [N]."""
+    return 100 * float(np.mean(predicted == labels))
+
+
+def mean_per_class(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """Mean over the classes present in `labels` of the share of right predictions; both [N]."""
+    present, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    right = np.bincount(index, weights=predicted == labels, minlength=len(present))
+    return 100 * float(np.mean(right / counts))
+
+
+def macro_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """Mean F1 over the classes present in `labels`, as WILDS defines it for iWildCam; both [N]."""
+    scores = []
+    for label in np.unique(labels):
+        hits = np.sum((predicted == label) & (labels == label))
+        scores.append(2 * hits / (np.sum(predicted == label) + np.sum(labels == label)))
+    return 100 * float(np.mean(scores))
+
+
+def worst_group(predicted: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> float:
+    """Smallest top-1 over the groups present; all [N]."""
+    return min(top1(predicted[groups == group], labels[groups == group]) for group in np.unique(groups))
+
+
+def nll(label_log_probability: np.ndarray) -> float:
+    """Mean negative log-likelihood in nats, of the log-probabilities [N] of the labels."""
+    return -float(np.mean(label_log_probability))
+
+
+def ece(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error: mean gap of confidence and accuracy over equal-width bins, weighted by size.
+
+    `confidence` [N] is the probability of the predicted class, `right` [N] whether it is the label (Guo et al. 2017,
+    equation 3).
+    """
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(index, weights=confidence - right, minlength=bins)
+    return 100 * float(np.abs(gaps).sum() / len(confidence))

@@ -1,0 +1,52 @@
+"""Records of runs: what was run, what it cost."""
+
+import hashlib
+import json
+import platform
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from surefoot.files import read_json
+
+VERSIONED = ("torch", "torchvision", "open_clip_torch", "numpy", "pandas")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the bytes of a result."""
+    return {"python": platform.python_version()} | {package: version(package) for package in VERSIONED}
+
+
+def run_digest(record: Path) -> str:
+    """Twelve hexadecimal digits that name a run: those of its record's content."""
+    content = json.dumps(read_json(record), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+@contextmanager
+def metered(images: int) -> Iterator[dict[str, Any]]:
+    """Measure a block: wall and CPU seconds, images per second, peak memory in MB, device.
+
+    The dictionary is filled when the block ends.
+    """
+    import torch
+
+    meter: dict[str, Any] = {}
+    wall, cpu = time.perf_counter(), time.process_time()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    yield meter
+    seconds = time.perf_counter() - wall
+    on_gpu = torch.cuda.is_available()
+    meter |= {
+        "seconds": round(seconds, 3),
+        "cpu_seconds": round(time.process_time() - cpu, 3),
+        "images_per_second": round(images / seconds, 1) if seconds else 0.0,
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_gpu_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20) if on_gpu else None,
+        "device": torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} thread",
+    }

@@ -1,0 +1,147 @@
+"""What the tables are made from: all records of a run, and estimates with intervals for any model on the lines."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from surefoot.intervals import Resampler, interval
+from surefoot.select import best_alpha, choose_alpha, validation_only
+
+AVERAGE = "average"
+
+
+@dataclass(frozen=True)
+class System:
+    """A model to report: a method, a way to combine the ends of its line, and an alpha per seed.
+
+    With several `alphas`, the results of several models are averaged (not their outputs).
+    """
+
+    method: str
+    label: str
+    alphas: tuple[dict[int, float], ...]
+    space: str = "weights"
+
+
+@dataclass
+class Results:
+    """Records of one (task, model)."""
+
+    task: str
+    model: str
+    metric: str
+    story: dict[str, Any]
+    metrics: pd.DataFrame
+    predictions: dict[str, pd.DataFrame]
+    _draws: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        seen = pd.concat([table[["cluster", "label"]] for table in self.predictions.values()])
+        how = self.story["bootstrap"]
+        self.level = how["level"]
+        self.resampler = Resampler(seen["cluster"], seen["label"], how["draws"], how["seed"])
+        roles = self.metrics.drop_duplicates("eval_set").set_index("eval_set")["role"]
+        self.roles = dict(roles)
+        self.ood_tests = [name for name, role in roles.items() if role == "ood_test"]
+        self.id_test = next(name for name, role in roles.items() if role == "id_test")
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods in the order of the config, pairs of seeds left out."""
+        return [m for m in self.story["labels"] if m in self.predictions and not m.endswith(".pair")]
+
+    @property
+    def pairs(self) -> list[str]:
+        """Ensembles of two seeds."""
+        return [m for m in self.predictions if m.endswith(".pair")]
+
+    def trained(self, method: str) -> bool:
+        """Whether a method has a line from zero-shot to something else."""
+        return self._of(method)["alpha"].nunique() > 1
+
+    def _of(self, method: str) -> pd.DataFrame:
+        return self.metrics[self.metrics["method"] == method]
+
+    def constant(self, method: str, alpha: float) -> dict[int, float]:
+        """The same alpha for every seed."""
+        return {int(seed): alpha for seed in sorted(self._of(method)["seed"].unique())}
+
+    def chosen(self, method: str, eval_set: str, space: str = "weights") -> dict[int, float]:
+        """Seed -> alpha chosen on a validation set."""
+        return choose_alpha(validation_only(self._of(method)), eval_set, self.metric, space)
+
+    def oracle(self, method: str) -> dict[int, float]:
+        """Seed -> alpha with the best average under shift on the test sets: an upper bound, never evidence."""
+        rows = self._of(method)
+        rows = rows[rows["eval_set"].isin(self.ood_tests) & (rows["metric"] == self.metric) & (rows["space"] == "weights")]
+        return best_alpha(rows)
+
+    def draws(self, system: System, eval_set: str) -> np.ndarray:
+        """Value of the main metric followed by its resamples, averaged over seeds; AVERAGE: over the OOD test sets."""
+        if eval_set == AVERAGE:
+            return np.mean([self.draws(system, name) for name in self.ood_tests], axis=0)
+        return np.mean(
+            [
+                self._draw(system.method, system.space, seed, alpha, eval_set)
+                for alphas in system.alphas
+                for seed, alpha in alphas.items()
+            ],
+            axis=0,
+        )
+
+    def _draw(self, method: str, space: str, seed: int, alpha: float, eval_set: str) -> np.ndarray:
+        key = (method, space, seed, alpha, eval_set)
+        if key not in self._draws:
+            table = self.predictions[method]
+            table = table[(table["seed"] == seed) & (table["eval_set"] == eval_set)]
+            labels = table["label"].to_numpy()
+            right = table[f"{space}_{alpha:.3f}"].to_numpy() == labels
+            self._draws[key] = self.resampler.accuracy(table["cluster"], labels, right, self.metric)
+        return self._draws[key]
+
+    def estimate(self, system: System, eval_set: str) -> dict[str, Any]:
+        """One cell of a table: value, interval and what it is of."""
+        value, low, high = interval(self.draws(system, eval_set), self.level)
+        return self._cell(system, eval_set) | {"value": value, "low": low, "high": high}
+
+    def difference(self, system: System, other: System, eval_set: str) -> tuple[float, float, float]:
+        """System minus other, with a paired interval."""
+        return interval(self.draws(system, eval_set) - self.draws(other, eval_set), self.level)
+
+    def _cell(self, system: System, eval_set: str) -> dict[str, Any]:
+        alphas = [alpha for per_seed in system.alphas for alpha in per_seed.values()]
+        return {
+            "task": self.task,
+            "model": self.model,
+            "method": system.method,
+            "label": system.label,
+            "space": system.space,
+            "alpha": round(float(np.mean(alphas)), 4),
+            "seeds": len(system.alphas[0]),
+            "eval_set": eval_set,
+            "role": self.roles.get(eval_set, "ood_test"),
+            "metric": self.metric,
+        }
+
+
+def load_results(metrics: list[Path], predictions: list[Path], story: dict[str, Any]) -> list[Results]:
+    """Read the records of every evaluation; one `Results` per (task, model) in the order of the files."""
+    table = pd.concat([pd.read_parquet(path) for path in metrics], ignore_index=True)
+    found: dict[tuple[str, str], dict[str, pd.DataFrame]] = {}
+    for path in predictions:
+        task, model, method = path.parts[-4:-1]
+        found.setdefault((task, model), {})[method] = pd.read_parquet(path)
+    return [
+        Results(
+            task,
+            model,
+            story["tasks"][task]["metric"],
+            story,
+            table[(table["task"] == task) & (table["model"] == model)],
+            by_method,
+        )
+        for (task, model), by_method in found.items()
+    ]

@@ -1,0 +1,252 @@
+"""Tables as pure functions of records: CSV for machines, Markdown and LaTeX for people.
+
+Every table is a tidy frame; `layout` turns it into the one that is printed.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from surefoot.files import atomic, read_json
+from surefoot.results import AVERAGE, Results, System
+
+RULES = {
+    "id_val": "best on id_val",
+    "ood_val": "best on ood_val",
+    "oracle": "oracle (best on test)",
+}
+
+
+def main_systems(results: Results) -> list[System]:
+    """Zero-shot, and every trained method alone and with WiSE-FT at the fixed and at the chosen alpha."""
+    fixed, systems = results.story["fixed_alpha"], []
+    for method in results.methods:
+        label = results.story["labels"][method]
+        if not results.trained(method):
+            systems.append(System(method, label, (results.constant(method, 0.0),)))
+            continue
+        systems += [
+            System(method, label, (results.constant(method, 1.0),)),
+            System(method, f"{label} + WiSE (0.5)".replace("0.5", f"{fixed:g}"), (results.constant(method, fixed),)),
+            System(method, f"{label} + WiSE (ood_val)", (results.chosen(method, "ood_val"),)),
+        ]
+    return systems
+
+
+def main_table(results: Results) -> pd.DataFrame:
+    """Method x test set, with the average under shift."""
+    columns = [results.id_test, *results.ood_tests, AVERAGE]
+    return pd.DataFrame(results.estimate(system, column) for system in main_systems(results) for column in columns)
+
+
+def alpha_systems(results: Results, method: str) -> dict[str, System]:
+    """Rule -> the model that it picks on a method's line."""
+    label, fixed = results.story["labels"][method], results.story["fixed_alpha"]
+    alphas = {
+        "alpha 0 (zero-shot)": results.constant(method, 0.0),
+        "alpha 1 (fine-tuned)": results.constant(method, 1.0),
+        f"fixed {fixed:g}": results.constant(method, fixed),
+        RULES["id_val"]: results.chosen(method, "id_val"),
+        RULES["ood_val"]: results.chosen(method, "ood_val"),
+        RULES["oracle"]: results.oracle(method),
+    }
+    return {rule: System(method, f"{label}, {rule}", (per_seed,)) for rule, per_seed in alphas.items()}
+
+
+def alpha_table(results: Results) -> pd.DataFrame:
+    """How alpha is chosen: each rule on the test sets, and the gap of its average under shift to the oracle's."""
+    rows = []
+    for method in filter(results.trained, results.methods):
+        systems = alpha_systems(results, method)
+        oracle = systems[RULES["oracle"]]
+        for rule, system in systems.items():
+            gap, low, high = results.difference(system, oracle, AVERAGE)
+            for column in (results.id_test, AVERAGE):
+                rows.append(results.estimate(system, column) | {"rule": rule})
+            rows.append(
+                results.estimate(system, AVERAGE)
+                | {"rule": rule, "eval_set": "gap to oracle", "value": gap, "low": low, "high": high}
+            )
+    return pd.DataFrame(rows)
+
+
+def ensemble_systems(results: Results) -> list[System]:
+    """Weight-space and output-space ensembles with the zero-shot model, and of two fine-tuned seeds."""
+    fixed, systems = results.story["fixed_alpha"], []
+    for method in filter(results.trained, results.methods):
+        label = results.story["labels"][method]
+        for space, name in (("weights", "weight-space"), ("outputs", "output-space")):
+            systems += [
+                System(method, f"{label} and zero-shot, {name} {fixed:g}", (results.constant(method, fixed),), space),
+                System(
+                    method, f"{label} and zero-shot, {name} (ood_val)", (results.chosen(method, "ood_val", space),), space
+                ),
+            ]
+    for pair in results.pairs:
+        label = results.story["labels"][pair]
+        half = results.constant(pair, 0.5)
+        ends = (results.constant(pair, 0.0), results.constant(pair, 1.0))
+        systems += [
+            System(pair, f"{label}, each alone (mean)", ends),
+            System(pair, f"{label}, weight-space 0.5", (half,)),
+            System(pair, f"{label}, output-space 0.5", (half,), "outputs"),
+        ]
+    return systems
+
+
+def ensembles_table(results: Results) -> pd.DataFrame:
+    """Ensembles on the test sets."""
+    columns = [results.id_test, *results.ood_tests, AVERAGE]
+    return pd.DataFrame(results.estimate(system, column) for system in ensemble_systems(results) for column in columns)
+
+
+def effects_table(results: Results) -> pd.DataFrame:
+    """What must be reported: paired differences with intervals, and whether they are clear of zero."""
+    rows = []
+
+    def claim(effect: str, expected: str, system: System, other: System, eval_set: str) -> None:
+        value, low, high = results.difference(system, other, eval_set)
+        verdict = "higher" if low > 0 else "lower" if high < 0 else "not clear"
+        rows.append(
+            results.estimate(system, eval_set)
+            | {"effect": effect, "against": other.label, "expected": expected}
+            | {"value": value, "low": low, "high": high, "verdict": verdict}
+        )
+
+    for method in filter(results.trained, results.methods):
+        rules = alpha_systems(results, method)
+        zero_shot, tuned = rules["alpha 0 (zero-shot)"], rules["alpha 1 (fine-tuned)"]
+        claim("1 fine-tuning, in distribution", "higher", tuned, zero_shot, results.id_test)
+        for name in (*results.ood_tests, AVERAGE):
+            claim("1 fine-tuning, under shift", "smaller gain or loss", tuned, zero_shot, name)
+        for rule in (f"fixed {results.story['fixed_alpha']:g}", RULES["ood_val"]):
+            for other in (zero_shot, tuned):
+                for name in (results.id_test, AVERAGE):
+                    claim(f"2 WiSE-FT, alpha {rule}", "higher", rules[rule], other, name)
+    for pair in results.pairs:
+        alone, weights, outputs = [s for s in ensemble_systems(results) if s.method == pair]
+        for system in (weights, outputs):
+            claim("ensemble of two seeds", "does not help under shift", system, alone, AVERAGE)
+    return pd.DataFrame(rows)
+
+
+def metrics_table(results: Results) -> pd.DataFrame:
+    """Every metric at every alpha, as mean over seeds; AVERAGE rows over the OOD test sets."""
+    keys = ["task", "model", "method", "space", "alpha", "metric"]
+    per_set = results.metrics.groupby([*keys, "eval_set", "role"], as_index=False, sort=False).agg(
+        value=("value", "mean"), n=("n", "sum"), seeds=("seed", "nunique")
+    )
+    shifted = per_set[per_set["role"] == "ood_test"]
+    average = shifted.groupby(keys, as_index=False, sort=False).agg(
+        value=("value", "mean"), n=("n", "sum"), seeds=("seeds", "first")
+    )
+    return pd.concat([per_set, average.assign(eval_set=AVERAGE, role="ood_test")], ignore_index=True)
+
+
+def cost_table(meters: list[Path], inference: list[Path]) -> pd.DataFrame:
+    """What training runs cost, and seconds per batch of one, a merged and two models. Times differ between runs."""
+    rows = []
+    for path in meters:
+        task, model, method = path.parts[-5:-2]
+        rows.append({"task": task, "model": model, "method": method, "what": "training run", **read_json(path)})
+    table = pd.DataFrame(rows)
+    if len(table):
+        numbers = ["seconds", "cpu_seconds", "images_per_second", "peak_memory_mb"]
+        keys = ["task", "model", "method", "what", "device"]
+        table = table.groupby(keys, as_index=False, sort=False)[numbers].mean().round(2)
+    for path in inference:
+        task, model, method = path.parts[-4:-1]
+        measured = read_json(path)
+        for name, seconds in measured["seconds"].items():
+            relative = seconds / measured["seconds"]["fine-tuned"]
+            row = {"task": task, "model": model, "method": method, "what": f"inference, {name}", "seconds": round(seconds, 5)}
+            row |= {"images_per_second": round(measured["images"] / seconds, 1), "relative_to_one_model": round(relative, 3)}
+            table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+    return table
+
+
+def with_interval(row: pd.Series) -> str:
+    """'value [low, high]' with one decimal."""
+    return f"{row['value']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+
+
+def _wide(table: pd.DataFrame, index: list[str]) -> pd.DataFrame:
+    table = table.assign(cell=table.apply(with_interval, axis=1), alpha=table["alpha"].map("{:.2f}".format))
+    columns = list(dict.fromkeys(table["eval_set"]))
+    wide = table.pivot_table(index=index, columns="eval_set", values="cell", aggfunc="first", sort=False)
+    return wide[columns].reset_index().rename_axis(columns=None)
+
+
+def _layout_metrics(table: pd.DataFrame) -> pd.DataFrame:
+    ends = table[(table["space"] == "weights") & table["alpha"].isin([0.0, 1.0]) & (table["role"] != "id_val")]
+    wide = ends.pivot_table(
+        index=["task", "model", "method", "alpha", "eval_set"], columns="metric", values="value", sort=False
+    )
+    return wide.round(2).reset_index().rename_axis(columns=None)
+
+
+def _layout_effects(table: pd.DataFrame) -> pd.DataFrame:
+    table = table.assign(difference=table.apply(lambda row: f"{row['value']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]", axis=1))
+    return table[["task", "effect", "label", "against", "eval_set", "difference", "verdict", "expected"]]
+
+
+LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "main": lambda table: _wide(table, ["task", "model", "label", "alpha"]),
+    "alpha": lambda table: _wide(table, ["task", "model", "method", "rule", "alpha"]),
+    "ensembles": lambda table: _wide(table, ["task", "model", "label", "alpha"]),
+    "effects": _layout_effects,
+    "metrics": _layout_metrics,
+    "cost": lambda table: table,
+}
+
+
+def layout(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """The printed form of a tidy table: columns that say the same in every row are dropped."""
+    printed = LAYOUTS[name](table)
+    same = [column for column in ("task", "model") if printed[column].nunique() == 1]
+    return printed.drop(columns=same)
+
+
+def build_tables(
+    metrics: list[Path], predictions: list[Path], meters: list[Path], inference: list[Path], story: dict[str, Any]
+) -> dict[str, pd.DataFrame]:
+    """All tables of a run by name."""
+    from surefoot.results import load_results
+
+    cells = load_results(metrics, predictions, story)
+    builders = {
+        "main": main_table,
+        "alpha": alpha_table,
+        "ensembles": ensembles_table,
+        "effects": effects_table,
+        "metrics": metrics_table,
+    }
+    tables = {name: pd.concat([build(cell) for cell in cells], ignore_index=True) for name, build in builders.items()}
+    return tables | {"cost": cost_table(meters, inference)}
+
+
+def write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> None:
+    """Write every table as CSV (tidy), Markdown and LaTeX (printed)."""
+    for name, table in tables.items():
+        printed = layout(name, table).fillna("")
+        with atomic(folder / f"{name}.csv") as partial:
+            table.to_csv(partial, index=False, float_format="%.6g")
+        with atomic(folder / f"{name}.md") as partial:
+            partial.write_text(printed.to_markdown(index=False, floatfmt="g") + "\n", encoding="utf-8")
+        with atomic(folder / f"{name}.tex") as partial:
+            partial.write_text(to_latex(printed), encoding="utf-8")
+
+
+def to_latex(printed: pd.DataFrame) -> str:
+    """A booktabs table with escaped text."""
+    escaped = printed.map(lambda cell: _escape(str(cell)))
+    escaped.columns = [_escape(str(column)) for column in printed.columns]
+    return escaped.to_latex(index=False, column_format="l" * len(printed.columns))
+
+
+def _escape(text: str) -> str:
+    for character in ("\\", "&", "%", "$", "#", "_", "{", "}"):
+        text = text.replace(character, "\\textbackslash{}" if character == "\\" else f"\\{character}")
+    return text

@@ -160,6 +160,7 @@ class Plan:
             | {f"{m}.pair": f"{self.config.methods[m].label}, two seeds" for m in self.config.run.pairs},
             "references": {m: self.config.methods[m].reference for m in methods},
             "tasks": {t: self.config.tasks[t].model_dump() for t in self.config.run.tasks},
+            "notes": {t: {s.name: s.note for s in self.tasks[t].eval_sets if s.note} for t in self.config.run.tasks},
             "seeds": list(self.config.seeds),
             "fixed_alpha": self.config.fixed_alpha,
             "bootstrap": self.config.bootstrap.model_dump(),

@@ -189,7 +189,7 @@ def _layout_metrics(table: pd.DataFrame) -> pd.DataFrame:
 
 def _layout_effects(table: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(difference=table.apply(lambda row: f"{row['value']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]", axis=1))
-    return table[["task", "effect", "label", "against", "eval_set", "difference", "verdict", "expected"]]
+    return table[["task", "model", "effect", "label", "against", "eval_set", "difference", "verdict", "expected"]]
 
 
 LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {

@@ -1,0 +1,155 @@
+"""Figures as pure functions of the tables; each ships as SVG and PNG with the CSV it was drawn from."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from surefoot.files import atomic
+from surefoot.results import AVERAGE
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt  # noqa: E402  (the backend is chosen first)
+import seaborn as sns  # noqa: E402
+
+STYLE = {
+    "svg.hashsalt": "surefoot",
+    "svg.fonttype": "path",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+SET_TITLES = {"id_test": "in distribution", AVERAGE: "average under shift"}
+
+
+def draw_figures(tables: Path, story: dict[str, Any], folder: Path) -> None:
+    """Draw every figure from the CSV tables of a folder."""
+    metrics = pd.read_csv(tables / "metrics.csv", keep_default_na=False)
+    for name, points, draw in (
+        ("frontier", frontier_points(metrics, story), draw_frontier),
+        ("alpha", alpha_points(metrics, story), draw_alpha),
+    ):
+        with atomic(folder / f"{name}.csv") as partial:
+            points.to_csv(partial, index=False, float_format="%.6g")
+        with plt.rc_context({**sns.axes_style("ticks"), **STYLE}):
+            figure = draw(points, story)
+        for form in ("svg", "png"):
+            with atomic(folder / f"{name}.{form}") as partial:
+                stable = {"Date": None} if form == "svg" else {"Software": None}
+                figure.savefig(partial, format=form, dpi=200, bbox_inches="tight", metadata=stable)
+        plt.close(figure)
+
+
+def _main_metric(metrics: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
+    wanted = metrics["task"].map({task: entry["metric"] for task, entry in story["tasks"].items()})
+    rows = metrics[(metrics["metric"] == wanted) & (metrics["space"] == "weights")]
+    return rows[rows["method"].isin([m for m in story["labels"] if not m.endswith(".pair")])]
+
+
+def frontier_points(metrics: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
+    """One row per (task, model, method, alpha): in-distribution value and average under shift, in percent."""
+    rows = _main_metric(metrics, story)
+    rows = rows.assign(axis=np.where(rows["role"] == "id_test", "in_distribution", ""))
+    rows.loc[rows["eval_set"] == AVERAGE, "axis"] = "under_shift"
+    keys = ["task", "model", "method", "alpha"]
+    points = rows[rows["axis"] != ""].pivot_table(index=keys, columns="axis", values="value", sort=False)
+    return points.reset_index().rename_axis(columns=None)
+
+
+def alpha_points(metrics: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
+    """One row per (task, model, method, alpha, test set), trained methods only."""
+    rows = _main_metric(metrics, story)
+    rows = rows[rows["role"].isin(["id_test", "ood_test"])]
+    lines = rows.groupby(["task", "model", "method"])["alpha"].transform("nunique") > 1
+    return rows[lines][["task", "model", "method", "alpha", "eval_set", "role", "value"]].reset_index(drop=True)
+
+
+@contextmanager
+def _panels(cells: list, width: float, height: float) -> Iterator[tuple[plt.Figure, list]]:
+    figure, axes = plt.subplots(
+        1, len(cells), figsize=(width * len(cells), height), squeeze=False, layout="constrained"
+    )
+    yield figure, list(zip(cells, axes[0], strict=True))
+
+
+def draw_frontier(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
+    """ID against OOD: the WiSE-FT curve of each method from the zero-shot star to its fine-tuned square."""
+    labels, fixed = story["labels"], story["fixed_alpha"]
+    with _panels(list(points.groupby(["task", "model"], sort=False)), 4.6, 3.8) as (figure, panels):
+        for ((task, model), cell), axis in panels:
+            lines = [m for m, rows in cell.groupby("method", sort=False) if len(rows) > 1]
+            for colour, method in zip(sns.color_palette("colorblind", len(lines)), lines, strict=True):
+                rows = cell[cell["method"] == method].sort_values("alpha")
+                x, y = rows["in_distribution"], rows["under_shift"]
+                axis.plot(x, y, "-o", color=colour, markersize=3, linewidth=1.2, label=labels[method])
+                half = rows[rows["alpha"] == fixed]
+                axis.plot(half["in_distribution"], half["under_shift"], "D", color=colour, markersize=6)
+                axis.plot(x.iloc[-1:], y.iloc[-1:], "s", color=colour, markersize=7)
+            start = cell[cell["alpha"] == 0].iloc[0]
+            axis.plot(start["in_distribution"], start["under_shift"], "*", color="black", markersize=13, zorder=5)
+            handles = [
+                plt.Line2D([], [], marker=marker, color="0.3", linestyle="", markersize=size, label=text)
+                for marker, size, text in (("*", 10, "zero-shot"), ("D", 5, f"alpha {fixed:g}"), ("s", 6, "fine-tuned"))
+            ]
+            axis.legend(handles=[*axis.get_legend_handles_labels()[0], *handles], fontsize=8)
+            axis.set(
+                title=f"{task}, {model}",
+                xlabel=f"{SET_TITLES['id_test']}, {_metric(story, task)} (%)",
+                ylabel=f"{SET_TITLES[AVERAGE]} (%)",
+            )
+            if story["logit_axes"]:
+                _logit(axis)
+            axis.grid(True, color="0.92", linewidth=0.7)
+    return figure
+
+
+def draw_alpha(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
+    """Accuracy along alpha, a panel per method, a curve per test set."""
+    sets = list(dict.fromkeys(points["eval_set"]))
+    colours = dict(zip(sets, sns.color_palette("colorblind", len(sets)), strict=True))
+    with _panels(list(points.groupby(["task", "model", "method"], sort=False)), 3.4, 3.2) as (figure, panels):
+        for ((task, _, method), rows), axis in panels:
+            for name in sets:
+                line = rows[rows["eval_set"] == name].sort_values("alpha")
+                strong = name in SET_TITLES
+                axis.plot(
+                    line["alpha"],
+                    line["value"],
+                    "-" if strong else "--",
+                    color="black" if name == AVERAGE else colours[name],
+                    linewidth=1.8 if strong else 1.1,
+                    label=SET_TITLES.get(name, name),
+                )
+            axis.axvline(story["fixed_alpha"], color="0.8", linewidth=0.8, zorder=0)
+            axis.set(title=story["labels"][method], xlabel="alpha (0: zero-shot, 1: fine-tuned)")
+            axis.set_ylabel(f"{_metric(story, task)} (%)")
+            axis.grid(True, color="0.94", linewidth=0.7)
+        panels[-1][1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def _metric(story: dict[str, Any], task: str) -> str:
+    return {"mean_per_class": "mean per class", "top1": "top-1", "macro_f1": "macro F1"}.get(
+        story["tasks"][task]["metric"], story["tasks"][task]["metric"]
+    )
+
+
+def _logit(axis: plt.Axes) -> None:
+    """Scale both axes by log(p / (1 - p)), on which accuracies of standard models lie on a line."""
+
+    def forward(percent: np.ndarray) -> np.ndarray:
+        p = np.clip(np.asarray(percent, float) / 100, 1e-4, 1 - 1e-4)
+        return np.log(p / (1 - p))
+
+    def inverse(z: np.ndarray) -> np.ndarray:
+        return 100 / (1 + np.exp(-np.asarray(z, float)))
+
+    axis.set_xscale("function", functions=(forward, inverse))
+    axis.set_yscale("function", functions=(forward, inverse))

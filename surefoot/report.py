@@ -1,0 +1,55 @@
+"""The report: one HTML page that needs no other file, written for someone who has not read the papers."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from surefoot.files import atomic
+from surefoot.tables import layout
+
+HERE = Path(__file__).resolve().parent
+TABLE_TITLES = {
+    "main": "Methods on the test sets",
+    "effects": "What the runs say about the papers' claims",
+    "alpha": "How alpha is chosen",
+    "ensembles": "Ensembles in weight space and in output space",
+    "metrics": "All metrics at the two ends",
+    "cost": "What it cost",
+}
+
+
+def write_report(
+    tables: Path, figures: list[Path], sheets: list[Path], cards: list[Path], story: dict[str, Any], page: Path
+) -> None:
+    """Fill the page with tables, figures, contact sheets and task cards."""
+    frames = {name: pd.read_csv(tables / f"{name}.csv", keep_default_na=False) for name in TABLE_TITLES}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    html = environment.get_template("report.html.j2").render(
+        story=story,
+        titles=TABLE_TITLES,
+        tables={name: _html(layout(name, _numbers(frame))) for name, frame in frames.items()},
+        effects=frames["effects"].to_dict("records"),
+        figures={path.stem: _inline(path) for path in figures},
+        sheets={path.stem.removeprefix("contact-"): _inline(path) for path in sheets},
+        cards={path.stem.removeprefix("task-"): path.read_text(encoding="utf-8") for path in cards},
+    )
+    with atomic(page) as partial:
+        partial.write_text(html, encoding="utf-8")
+
+
+def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.apply(lambda column: pd.to_numeric(column) if column.name in ("value", "low", "high", "alpha") else column)
+
+
+def _html(printed: pd.DataFrame) -> str:
+    return printed.fillna("").to_html(index=False, border=0, classes="table")
+
+
+def _inline(path: Path) -> str:
+    kind = "svg+xml" if path.suffix == ".svg" else path.suffix[1:]
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

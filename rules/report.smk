@@ -11,12 +11,16 @@ rule make_tables:
         meters=PLAN.meters(),
         inference=PLAN.inference_files(),
     output:
-        report(
-            expand("results/tables/{name}.csv", name=flow.TABLES),
-            caption="../report/table.rst",
-            category="Tables",
-        ),
-        expand("results/tables/{name}.{form}", name=flow.TABLES, form=["md", "tex"]),
+        tables=[
+            report(
+                f"results/tables/{name}.csv",
+                caption=f"../report/table-{name}.rst",
+                category="Tables",
+                labels={"table": name},
+            )
+            for name in flow.TABLES
+        ],
+        printed=expand("results/tables/{name}.{form}", name=flow.TABLES, form=["md", "tex"]),
     log:
         "results/logs/tables.log",
     threads: 1
@@ -38,12 +42,16 @@ rule draw_figures:
     input:
         tables=expand("results/tables/{name}.csv", name=flow.TABLES),
     output:
-        report(
-            expand("results/figures/{name}.svg", name=flow.FIGURES),
-            caption="../report/figure.rst",
-            category="Figures",
-        ),
-        expand("results/figures/{name}.{form}", name=flow.FIGURES, form=["png", "csv"]),
+        figures=[
+            report(
+                f"results/figures/{name}.svg",
+                caption=f"../report/figure-{name}.rst",
+                category="Figures",
+                labels={"figure": name},
+            )
+            for name in flow.FIGURES
+        ],
+        others=expand("results/figures/{name}.{form}", name=flow.FIGURES, form=["png", "csv"]),
     log:
         "results/logs/figures.log",
     threads: 1
@@ -68,7 +76,12 @@ rule write_report:
         cards=expand("results/tables/task-{task}.md", task=PLAN.config.run.tasks),
         sheets=expand("results/figures/contact-{task}.png", task=PLAN.config.run.tasks),
     output:
-        page="results/report.html",
+        page=report(
+            "results/report.html",
+            caption="../report/page.rst",
+            category="Summary",
+            labels={"page": "everything on one page"},
+        ),
     log:
         "results/logs/report.log",
     threads: 1

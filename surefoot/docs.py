@@ -1,0 +1,241 @@
+"""The reference of the config, made from the models in surefoot/config.py: config/README.md and config/schema.json.
+
+`python -m surefoot.docs --write` makes both files; `--check` fails when they differ from the models. No torch here.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from surefoot.config import Config, Name, parse_config
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG_FOLDER = ROOT / "config"
+REMAKE = "python -m surefoot.docs --write"
+
+EXAMPLE = """\
+experiment: two_steps
+
+run:
+  methods: [zeroshot, ft, lp-ft]
+
+methods:
+  lp-ft:
+    label: LP-FT
+    reference: Kumar et al. 2022, section 3
+    stages: # the second stage starts where the first one ends
+      - train: [head]
+      - train: [image, head]
+    recipes:
+      emoji: {epochs: 12} # in all else as the recipe says
+"""
+
+INTRO = f"""\
+<!-- Made by `{REMAKE}`; edit surefoot/config.py or surefoot/docs.py instead. -->
+# Configuration
+
+`config.yaml` is the default run and is always read first. An **experiment** is a file that holds only what differs:
+
+```bash
+snakemake --cores all --configfile config/experiments/<name>.yaml
+```
+
+How an experiment is merged with `config.yaml`:
+
+- **Maps merge**: `methods: {{mine: …}}` adds a method to the known ones; `recipes: {{emoji: {{epochs: 12}}}}` changes
+  one key of one recipe.
+- **Lists replace**: `run: {{methods: [ft]}}` runs `ft` only.
+- `run` chooses what is run; `tasks`, `models`, `recipes` and `methods` say what is known and cost nothing by
+  themselves.
+
+Unknown keys and names are errors, which name the nearest known one. Write `1.0e-5`, not `1e-5`: YAML reads the latter
+as text. `snakemake -n` checks a config and lists the jobs without running them. `schema.json`, beside this file, is the
+JSON schema of a *merged* config.
+
+## A new method needs no code
+
+A method is an entry: what is trained, in which stages, with which loss, and where it differs from the recipe of a task.
+Save this as `config/experiments/two_steps.yaml` and run it with the command above:
+
+```yaml
+{EXAMPLE}```
+
+Its numbers appear in every table and figure beside those of the other methods.
+"""
+
+
+def schema_json() -> str:
+    """JSON schema of a merged config."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
+def config_markdown() -> str:
+    """The reference: an introduction, what config.yaml knows, and a table of keys per section."""
+    schema = Config.model_json_schema()
+    sections = [_section(schema, name, places) for name, places in _places(schema).items()]
+    return "\n".join([INTRO, _known(CONFIG_FOLDER / "config.yaml"), "## Keys\n", _keys(schema, schema), *sections])
+
+
+def _places(schema: dict[str, Any]) -> dict[str, list[str]]:
+    """Section -> the places in a config where it stands, in reading order."""
+    places: dict[str, list[str]] = {}
+
+    def visit(node: dict[str, Any], path: str) -> None:
+        if "$ref" in node:
+            name = node["$ref"].rsplit("/", 1)[1]
+            places.setdefault(name, []).append(path)
+            visit(schema["$defs"][name], path)
+        for key, inner in node.get("properties", {}).items():
+            visit(inner, f"{path}.{key}" if path else key)
+        if isinstance(values := _values(node), dict):
+            visit(values, f"{path}.<name>")
+        for inner in (node.get("items"), *node.get("anyOf", [])):
+            if inner:
+                visit(inner, f"{path}[]" if inner is node.get("items") else path)
+
+    visit(schema, "")
+    return places
+
+
+def _values(node: dict[str, Any]) -> Any:
+    """What the values of a map must be; None where the node is no map."""
+    patterns = list(node.get("patternProperties", {}).values())
+    return patterns[0] if patterns else node.get("additionalProperties") or None
+
+
+def _section(schema: dict[str, Any], name: str, places: list[str]) -> str:
+    node = schema["$defs"][name]
+    where = ", ".join(f"`{place}`" for place in places)
+    return f"### {name}\n\n{where}: {node['description']}\n\n{_keys(schema, node)}"
+
+
+def _keys(schema: dict[str, Any], node: dict[str, Any]) -> str:
+    rows = []
+    for key, inner in node["properties"].items():
+        target = schema["$defs"][inner["$ref"].rsplit("/", 1)[1]] if "$ref" in inner else {}
+        default = "required" if key in node.get("required", []) else _default(inner["default"], target)
+        rows.append([f"`{key}`", _kind(inner), default, inner.get("description") or target["description"]])
+    return _table(["key", "value", "default", "what it is"], rows)
+
+
+def _kind(node: dict[str, Any]) -> str:
+    """What a value may be, in words."""
+    if "$ref" in node:
+        name = node["$ref"].rsplit("/", 1)[1]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in node:
+        return " or ".join(map(_kind, node["anyOf"]))
+    if choices := node.get("enum", [node["const"]] if "const" in node else []):
+        return ", ".join(f"`{choice}`" for choice in choices)
+    kind = node.get("type")
+    if kind == "array":
+        few = f", at least {node['minItems']}" if "minItems" in node else ""
+        return f"list ({_kind(node['items'])}){few}"
+    if kind == "object":
+        keys = _kind(node["propertyNames"]) if "propertyNames" in node else "name"
+        values = _values(node)
+        return f"map ({keys}: {_kind(values)})" if isinstance(values, dict) else "map"
+    if kind == "string":
+        return "name" if node.get("pattern") == _name_pattern() else "text"
+    words = {"number": "number", "integer": "whole number", "boolean": "`true`, `false`", "null": "`null`"}
+    bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {_plain(node[bound])}" for bound, sign in bounds.items() if bound in node]
+    return " ".join([words[kind], ", ".join(limits)]).strip()
+
+
+def _name_pattern() -> str:
+    return Name.__metadata__[0].metadata[0].pattern
+
+
+def _default(value: Any, target: dict[str, Any]) -> str:
+    """A default as it would be written in YAML; of a section only what differs from the section's own defaults."""
+    if not target:
+        return f"`{_plain(value)}`"
+    own = {key: inner.get("default") for key, inner in target["properties"].items()}
+    changed = {key: value[key] for key in own if value[key] != own[key]}
+    return f"`{_plain(changed)}`" if changed else "see there"
+
+
+def _plain(value: Any) -> str:
+    """A value in YAML's one-line form, with numbers as people write them."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_plain(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_plain, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if not isinstance(value, float):
+        return str(value)
+    if value and not 1e-2 <= abs(value) < 1e6:
+        digits, exponent = f"{value:.6e}".split("e")
+        return f"{float(digits)}e{int(exponent)}"
+    return repr(value).removesuffix(".0")
+
+
+def _known(path: Path) -> str:
+    """What config.yaml knows by name, as tables."""
+    config = parse_config(yaml.safe_load(path.read_text(encoding="utf-8")))
+    methods = [
+        [
+            f"`{name}`",
+            method.label,
+            ", then ".join(" + ".join(stage.train) for stage in method.stages) or "nothing",
+            ", then ".join(" + ".join(f"{_plain(w)} {term}" for term, w in s.objective.items()) for s in method.stages),
+            method.reference,
+        ]
+        for name, method in config.methods.items()
+    ]
+    tasks = [
+        [f"`{name}`", task.family, task.shift, f"`{task.recipe}`", task.metric] for name, task in config.tasks.items()
+    ]
+    models = [
+        [f"`{name}`", f"files in `{m.folder}`" if m.folder else f"open_clip's {m.architecture}, weights {m.pretrained}"]
+        for name, m in config.models.items()
+    ]
+    recipes = [
+        [f"`{name}`", r.optimizer, _plain(r.learning_rate), _plain(r.weight_decay), str(r.batch_size), str(r.epochs)]
+        for name, r in config.recipes.items()
+    ]
+    recipe_heads = ["recipe", "optimizer", "learning rate", "weight decay", "batch size", "epochs"]
+    return "\n".join(
+        [
+            "## Known by name\n",
+            "What `config.yaml` defines; `run` chooses from it.\n",
+            _table(["method", "label", "trains", "loss", "reference"], methods),
+            _table(["task", "family", "shift", "recipe", "main metric"], tasks),
+            _table(["model", "source"], models),
+            _table(recipe_heads, recipes),
+        ]
+    )
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def main() -> None:
+    """Write the two files, or check them."""
+    parser = argparse.ArgumentParser(prog="python -m surefoot.docs", description=__doc__.splitlines()[0])
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--write", action="store_true", help="make config/README.md and config/schema.json")
+    what.add_argument("--check", action="store_true", help="fail when they are out of date")
+    given = parser.parse_args()
+    stale = []
+    for name, text in (("README.md", config_markdown()), ("schema.json", schema_json())):
+        path = CONFIG_FOLDER / name
+        if given.write:
+            path.write_text(text, encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            stale.append(f"config/{name}")
+    if stale:
+        sys.exit(f"{' and '.join(stale)} out of date; run `{REMAKE}`")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Settings and fixtures that all tests share."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_data, write_tiny_model
+
+from surefoot.clip import Classifier, Preprocess, State, zero_shot_classifier
+from surefoot.config import Head
+from surefoot.data import Data
+from surefoot.zeroshot import zero_shot_head
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny CLIP with random weights."""
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    """A tiny task with its prepared splits."""
+    return tiny_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def head(model: Path, data: Data) -> State:
+    """Zero-shot head of the tiny model for the tiny task."""
+    return zero_shot_head(model, data.task.prompt_names, data.task.templates, Head())
+
+
+@pytest.fixture(scope="session")
+def preprocess(model: Path) -> Preprocess:
+    """Input transform of the tiny model."""
+    return Preprocess.of(model)
+
+
+@pytest.fixture
+def classifier(model: Path, head: State) -> Classifier:
+    """The tiny zero-shot classifier, new for every test."""
+    return zero_shot_classifier(model, head)

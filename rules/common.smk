@@ -1,10 +1,8 @@
 """Binds the config to the library. Logic lives in surefoot/, where it is tested without Snakemake."""
 
-import os
 import sys
 
 sys.path.insert(0, workflow.basedir)
-os.environ["PYTHONPATH"] = os.pathsep.join([workflow.basedir, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 from snakemake.exceptions import WorkflowError
 
@@ -13,6 +11,7 @@ from surefoot.config import parse_config
 from surefoot.files import UserError
 from surefoot.fingerprint import code_digest
 
+flow.share_library()
 try:
     PLAN = flow.Plan(parse_config(config))
 except UserError as error:

@@ -29,3 +29,30 @@ rule pretrain_model:
 rule pretrain:
     input:
         "results/pretrain/emoji-clip",
+
+
+rule model_card:
+    input:
+        model="results/models/emoji-clip",
+        head="results/zeroshot/emoji-style/emoji-clip/head.safetensors",
+        splits=PLAN.pretraining_splits(),
+        metrics="results/evaluate/emoji-style/emoji-clip/ft/metrics.parquet",
+        predictions="results/evaluate/emoji-style/emoji-clip/ft/predictions.parquet",
+    output:
+        card="results/tables/model-emoji-clip.md",
+    log:
+        "results/logs/cards/emoji-clip.log",
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=COMPUTE_MB,
+        runtime=30,
+    params:
+        task=PLAN.task_entry_of("emoji-style"),
+        how=PLAN.config.pretraining.model_dump(),
+        bootstrap=PLAN.config.bootstrap.model_dump(),
+        code=code_digest("write_model_card"),
+    message:
+        "Write the card of the embedded CLIP"
+    script:
+        "../scripts/write_model_card.py"

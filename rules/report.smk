@@ -30,7 +30,6 @@ rule make_tables:
         runtime=30,
     params:
         story=PLAN.story(),
-        folder="results/tables",
         code=code_digest("make_tables"),
     message:
         "Make the tables"
@@ -61,7 +60,6 @@ rule draw_figures:
         runtime=30,
     params:
         story=PLAN.story(),
-        folder="results/figures",
         code=code_digest("draw_figures"),
     message:
         "Draw the figures"

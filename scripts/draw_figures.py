@@ -1,10 +1,9 @@
 """Draw the figures from the tables."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surefoot.figures import draw_figures
-from surefoot.job import job
+from surefoot.job import job, paths
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -12,5 +11,5 @@ if TYPE_CHECKING:
 
 if "snakemake" in globals():
     with job(snakemake.log[0]):
-        folder = Path(snakemake.input.tables[0]).parent
-        draw_figures(folder, snakemake.params.story, Path(snakemake.params.folder))
+        tables, figures = paths(snakemake.input.tables), paths(snakemake.output.figures)
+        draw_figures(tables[0].parent, snakemake.params.story, figures[0].parent)

@@ -1,6 +1,5 @@
 """Make the tables from the records."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surefoot.job import job, paths
@@ -20,4 +19,4 @@ if "snakemake" in globals():
             paths(records.inference),
             snakemake.params.story,
         )
-        write_tables(tables, Path(snakemake.params.folder))
+        write_tables(tables, paths(snakemake.output.tables)[0].parent)

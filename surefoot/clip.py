@@ -102,13 +102,15 @@ class Classifier(nn.Module):
     """
 
     def __init__(self, image: nn.Module, head: State) -> None:
-        """Args: image: tower that maps [B, 3, H, W] to [B, D]; head: 'weight' [C, D], maybe 'bias' [C], 'logit_scale'."""
+        """Args: image: tower, [B, 3, H, W] to [B, D]; head: 'weight' [C, D], maybe 'bias' [C] and 'logit_scale'."""
         super().__init__()
         self.image = image
         classes, width = head["weight"].shape
         self.head = nn.Linear(width, classes, bias="bias" in head)
         self.head.load_state_dict({name: head[name] for name in ("weight", "bias") if name in head})
-        self.register_parameter("logit_scale", nn.Parameter(head["logit_scale"].clone()) if "logit_scale" in head else None)
+        self.register_parameter(
+            "logit_scale", nn.Parameter(head["logit_scale"].clone()) if "logit_scale" in head else None
+        )
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Unit-norm image features [B, D] of preprocessed images."""

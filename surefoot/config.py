@@ -122,7 +122,9 @@ class Bootstrap(Section):
 
     draws: int = Field(2000, ge=100, description="Resamples of the concepts.")
     level: float = Field(0.95, gt=0.5, lt=1, description="Coverage of an interval.")
-    seed: int = Field(0, description="Seed of the resamples; the same draws serve every row, so differences are paired.")
+    seed: int = Field(
+        0, description="Seed of the resamples; the same draws serve every row, so differences are paired."
+    )
 
 
 class Pretraining(Section):
@@ -132,8 +134,11 @@ class Pretraining(Section):
     steps: int = Field(16000, gt=0, description="Optimizer steps.")
     batch_size: int = Field(128, gt=1, description="Image-caption pairs per step.")
     learning_rate: float = Field(1.5e-3, gt=0, description="Peak learning rate of AdamW.")
-    weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay of matrices; biases and norms have none.")
+    weight_decay: float = Field(
+        0.1, ge=0, description="Decoupled weight decay of matrices; biases and norms have none."
+    )
     warmup: int = Field(500, ge=0, description="Steps of linear warm-up; then a half cosine to zero.")
+    style_caption: Share = Field(0.3, description="Share of captions that say the style of the drawing.")
     name_caption: Share = Field(0.75, description="Share of captions that say the emoji's name.")
     class_caption: Share = Field(0.7, description="Share of captions that say the class, for concepts where they may.")
     group_caption: Share = Field(0.75, description="Share of captions that say Unicode's group.")
@@ -162,7 +167,9 @@ class Config(Section):
     head: Head = Field(Head(), description="Convention of the classification head.")
     evaluation_batch: int = Field(256, gt=0, description="Images per forward pass of an evaluation.")
     renders: int = Field(
-        1, gt=0, description="Versions of each test image: 1, or more with small fixed changes (2 of 48 pixels, 8 degrees)."
+        1,
+        gt=0,
+        description="Versions of each test image: 1, or more with small fixed changes (2 of 48 pixels, 8 degrees).",
     )
     image_size: dict[FamilyName, Annotated[int, Field(ge=8)]] = Field(
         description="Side of the prepared images of a family, in pixels; a model with another input size resizes."
@@ -211,7 +218,9 @@ class Config(Section):
         changes = self.methods[method].recipes.get(recipe, {})
         for key in changes:
             if key not in Recipe.model_fields:
-                raise ValueError(f"methods.{method}.recipes.{recipe}: unknown key {key!r}{suggestion(key, Recipe.model_fields)}")
+                raise ValueError(
+                    f"methods.{method}.recipes.{recipe}: unknown key {key!r}{suggestion(key, Recipe.model_fields)}"
+                )
         try:
             return Recipe.model_validate({**self.recipes[recipe].model_dump(), **changes})
         except ValidationError as error:

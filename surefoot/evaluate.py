@@ -133,9 +133,7 @@ def evaluate_line(
     for eval_set in data.task.eval_sets:
         examples = data.examples(eval_set.parts, seed)
         scores = score(line, examples, preprocess, batch, renders, f"{name} {eval_set.name}")
-        labels, groups, clusters = (
-            np.tile(v, renders) for v in (examples.labels, examples.groups, examples.clusters)
-        )
+        labels, groups, clusters = (np.tile(v, renders) for v in (examples.labels, examples.groups, examples.clusters))
         columns = {"seed": seed, "eval_set": eval_set.name, "role": eval_set.role, "cluster": clusters, "label": labels}
         for space in SPACES:
             for i, alpha in enumerate(line.alphas):

@@ -14,8 +14,8 @@ from surefoot.results import AVERAGE
 
 matplotlib.use("agg")
 
-import matplotlib.pyplot as plt  # noqa: E402  (the backend is chosen first)
-import seaborn as sns  # noqa: E402
+import matplotlib.pyplot as plt
+import seaborn as sns
 
 STYLE = {
     "svg.hashsalt": "surefoot",

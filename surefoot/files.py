@@ -1,5 +1,6 @@
 """Files that are either whole or absent, and their digests."""
 
+import errno
 import hashlib
 import json
 import os
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
 
 
 class UserError(Exception):
@@ -26,8 +29,11 @@ def atomic(path: Path) -> Iterator[Path]:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free space or mend permissions, then rerun")
+    except Exception as error:
+        # Writers of other libraries report a full disk in their own kinds of errors.
+        if getattr(error, "errno", None) in UNWRITABLE or "No space left" in str(error):
+            raise UserError(f"cannot write {path}: {error}; free space or mend permissions, then rerun") from error
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

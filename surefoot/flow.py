@@ -3,6 +3,7 @@
 No torch here: the Snakefile imports this module.
 """
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,12 +12,20 @@ from typing import Any
 
 from surefoot import config
 from surefoot.files import UserError
+from surefoot.fingerprint import ROOT
 from surefoot.tasks import Task, build_task
 from surefoot.tasks.emoji_names import STYLES
 
 SPLIT_FILES = ("images.npy", "rows.parquet", "split.json")
 TABLES = ("main", "alpha", "ensembles", "effects", "metrics", "cost")
 FIGURES = ("frontier", "alpha")
+
+
+def share_library() -> None:
+    """Let the scripts of all jobs import this library from where it is, without installing it."""
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if str(ROOT) not in known:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, known)])
 
 
 def either(names: Iterable[str]) -> str:
@@ -100,12 +109,18 @@ class Plan:
 
     def task_entry(self, wildcards: Any) -> dict[str, Any]:
         """What a job reads of a task's entry."""
-        return {"name": wildcards.task, **self.config.tasks[wildcards.task].model_dump(exclude={"recipe", "metric"})}
+        return self.task_entry_of(wildcards.task)
+
+    def task_entry_of(self, task: str) -> dict[str, Any]:
+        """What a job reads of the entry of one task."""
+        return {"name": task, **self.config.tasks[task].model_dump(exclude={"recipe", "metric"})}
 
     def model_files(self, wildcards: Any) -> list[str]:
         """Files in the repository that a model is taken from; none for a download."""
         folder = self.config.models[wildcards.model].folder
-        return [f"{folder}/{file}" for file in ("open_clip_config.json", "open_clip_model.safetensors")] if folder else []
+        return (
+            [f"{folder}/{file}" for file in ("open_clip_config.json", "open_clip_model.safetensors")] if folder else []
+        )
 
     def model_source(self, wildcards: Any) -> dict[str, Any]:
         """Where a model comes from."""
@@ -140,7 +155,9 @@ class Plan:
 
     def inference_files(self) -> list[str]:
         """Cost of inference, for the methods whose ensembles are compared."""
-        return [f"results/evaluate/{t}/{m}/{pair}/inference.json" for t, m in self.cells() for pair in self.config.run.pairs]
+        return [
+            f"results/evaluate/{t}/{m}/{pair}/inference.json" for t, m in self.cells() for pair in self.config.run.pairs
+        ]
 
     def export_files(self) -> list[str]:
         """Merged models at the fixed alpha, for every trained method of the run."""

@@ -31,7 +31,11 @@ def measure_inference(model: Path, head: Path, end: Path, data: Data, seed: int,
         built.load_state_dict(theta)
         return built.to(device)
 
-    models = {"zero-shot": build(theta0), "fine-tuned": build(theta1), "merged": build(interpolate(theta0, theta1, alpha))}
+    models = {
+        "zero-shot": build(theta0),
+        "fine-tuned": build(theta1),
+        "merged": build(interpolate(theta0, theta1, alpha)),
+    }
     examples = data.examples(data.task.eval_sets[0].parts, seed)
     x = Preprocess.of(model)(examples.images(next(examples.batches(batch))).to(device))
     calls = {name: (lambda m=m: m(x).softmax(-1)) for name, m in models.items()}

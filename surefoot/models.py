@@ -32,7 +32,9 @@ def _copy(origin: Path, folder: Path) -> None:
                 continue
             raise UserError(f"{path} is missing; restore it (git checkout {path}) or make it with `snakemake pretrain`")
         if published.is_file() and sha256(path) != read_json(published).get(name):
-            raise UserError(f"{path} does not match {published}: it was cut off or changed; restore it (git checkout {path})")
+            raise UserError(
+                f"{path} does not match {published}: it was cut off or changed; restore it (git checkout {path})"
+            )
         with atomic(folder / name) as partial:
             partial.write_bytes(path.read_bytes())
 
@@ -43,7 +45,7 @@ def _download(architecture: str, pretrained: str, folder: Path) -> None:
     if pretrained not in known:
         near = config.suggestion(pretrained if known else architecture, known or open_clip.list_models())
         raise UserError(f"open_clip has no weights {pretrained!r} for {architecture!r}{near}")
-    # open_clip only warns when weights were trained with QuickGELU (OpenAI's were) and the architecture's name does not say so.
+    # OpenAI's weights were trained with QuickGELU; open_clip only warns when the architecture does not say so.
     quick_gelu = bool(open_clip.get_pretrained_cfg(architecture, pretrained).get("quick_gelu", False))
     try:
         model = open_clip.create_model(
@@ -59,4 +61,3 @@ def _download(architecture: str, pretrained: str, folder: Path) -> None:
     write_json(folder / CONFIG, json.loads(json.dumps({"model_cfg": model_config, "preprocess_cfg": preprocess})))
     with atomic(folder / WEIGHTS) as partial:
         save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, partial)
-

@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from surefoot.augment import augment
-from surefoot.clip import CONFIG, MERGES, WEIGHTS, load_tokenizer
+from surefoot.clip import CONFIG, MERGES, WEIGHTS, Tokenizer, load_tokenizer
 from surefoot.config import Pretraining
 from surefoot.files import UserError, atomic, write_json
 from surefoot.resume import Resumable
-from surefoot.seeds import numpy_stream, torch_stream
+from surefoot.seeds import derive, numpy_stream, torch_stream
 from surefoot.splits import Split
-from surefoot.tasks.emoji_captions import STYLE_WORDS, build_merges, contents, corpus
+from surefoot.tasks.emoji_captions import PLAIN_WORDS, STYLE_WORDS, build_merges, contents, corpus
 from surefoot.tasks.emoji_names import inventory, is_held_out
 
 
@@ -39,28 +39,52 @@ def write_architecture(folder: Path, architecture: Path) -> None:
 
 
 class Captions:
-    """All captions of all emoji in all styles, tokenised once."""
+    """All captions of all emoji, tokenised once."""
 
-    def __init__(self, tokenizer, how: Pretraining) -> None:
-        self.how = how
+    def __init__(self, tokenizer: Tokenizer, how: Pretraining) -> None:
+        self.shares = np.array([how.name_caption, how.class_caption, how.group_caption])
+        self.style_share = how.style_caption
         self.said = [contents(emoji) for emoji in inventory()]
         texts, self.index = [], {}
         for number, said in enumerate(self.said):
-            for style, phrases in STYLE_WORDS.items():
-                for form, content in said.items():
-                    self.index[number, style, form] = len(texts)
+            for style, phrases in {**STYLE_WORDS, "": PLAIN_WORDS}.items():
+                for facts, content in said.items():
+                    self.index[number, style, facts] = (len(texts), len(phrases))
                     texts += [phrase.format(content) for phrase in phrases]
         self.tokens = tokenizer(texts)
 
-    def draw(self, numbers: np.ndarray, styles: list[str], stream: np.random.Generator) -> torch.Tensor:
+    def draw(self, batch: list[tuple[int, str]], stream: np.random.Generator) -> torch.Tensor:
         """Tokens [B, L] of one random caption per (emoji, style) pair."""
-        shares = np.array([self.how.name_caption, self.how.class_caption, self.how.group_caption])
         chosen = []
-        for number, style, uniform in zip(numbers, styles, stream.random((len(numbers), 4)), strict=True):
-            said = tuple(fact for fact, yes in zip(("name", "class", "group"), uniform[:3] < shares, strict=True) if yes)
-            said = said if said in self.said[number] else tuple(fact for fact in said if fact != "class") or ("name",)
-            chosen.append(self.index[number, style, said] + int(uniform[3] * len(STYLE_WORDS[style])))
+        for (number, style), uniform in zip(batch, stream.random((len(batch), 5)), strict=True):
+            yes = uniform[:3] < self.shares
+            facts = tuple(fact for fact, said in zip(("name", "class", "group"), yes, strict=True) if said)
+            if facts not in self.said[number]:
+                facts = tuple(fact for fact in facts if fact != "class") or ("name",)
+            first, count = self.index[number, style if uniform[3] < self.style_share else "", facts]
+            chosen.append(first + int(uniform[4] * count))
         return self.tokens[chosen]
+
+
+def training_pools() -> list[list[tuple[int, str]]]:
+    """Per Unicode subgroup, the (emoji, style) pairs that pre-training may see."""
+    pools: dict[str, list[tuple[int, str]]] = {}
+    for number, emoji in enumerate(inventory()):
+        for style in STYLE_WORDS:
+            if not is_held_out(emoji.concept, style):
+                pools.setdefault(emoji.subgroup, []).append((number, style))
+    return list(pools.values())
+
+
+def draw_batch(pools: list[list[tuple[int, str]]], how: Pretraining, step: int) -> list[tuple[int, str]]:
+    """B pairs, each from another subgroup, so that no image is a negative for a caption that is true of it.
+
+    Subgroups are drawn by the square root of their size.
+    """
+    stream = numpy_stream(how.seed, "batch", step)
+    share = np.sqrt([len(pool) for pool in pools])
+    chosen = stream.choice(len(pools), how.batch_size, replace=False, p=share / share.sum())
+    return [pools[i][stream.integers(len(pools[i]))] for i in chosen]
 
 
 def pretrain(
@@ -83,12 +107,7 @@ def pretrain(
     config["vision_cfg"]["patch_dropout"] = how.patch_dropout
     model = open_clip.CLIP(**config).train()
     captions = Captions(load_tokenizer(folder), how)
-    pairs = [
-        (number, style)
-        for number, emoji in enumerate(inventory())
-        for style in STYLE_WORDS
-        if not is_held_out(emoji.concept, style)
-    ]
+    pools = training_pools()
     images = {style: torch.from_numpy(np.array(split.images)) for style, split in splits.items()}
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
@@ -104,18 +123,14 @@ def pretrain(
         optimizer.load_state_dict(state["optimizer"])
         start, losses = state["step"], state["losses"]
     loss_function = ClipLoss()
-    per_epoch = len(pairs) // how.batch_size
     for step in tqdm(range(start, how.steps), initial=start, total=how.steps, desc="pretrain", mininterval=5):
-        epoch, position = divmod(step, per_epoch)
-        if position == 0 or step == start:
-            order = numpy_stream(how.seed, "order", epoch).permutation(len(pairs))
-        batch = [pairs[i] for i in order[position * how.batch_size : (position + 1) * how.batch_size]]
-        numbers, styles = np.array([n for n, _ in batch]), [s for _, s in batch]
-        tokens = captions.draw(numbers, styles, numpy_stream(how.seed, "captions", step))
+        batch = draw_batch(pools, how, step)
+        tokens = captions.draw(batch, numpy_stream(how.seed, "captions", step))
         x = torch.stack([images[s][n] for n, s in batch]).permute(0, 3, 1, 2).float() / 255
         x = augment(x, how.augmentation, torch_stream(how.seed, "changes", step))
         for group in optimizer.param_groups:
             group["lr"] = how.learning_rate * _schedule(step, how)
+        torch.manual_seed(derive(how.seed, "patches", step))  # open_clip's patch dropout knows no other generator
         loss = loss_function(*model((x - MEAN) / STD, tokens)[:3])
         if not torch.isfinite(loss):
             raise UserError(f"pre-training: the loss is {loss.item()} at step {step}; lower pretraining.learning_rate")

@@ -43,7 +43,9 @@ def write_report(
 
 
 def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.apply(lambda column: pd.to_numeric(column) if column.name in ("value", "low", "high", "alpha") else column)
+    return frame.apply(
+        lambda column: pd.to_numeric(column) if column.name in ("value", "low", "high", "alpha") else column
+    )
 
 
 def _html(printed: pd.DataFrame) -> str:

@@ -76,7 +76,9 @@ class Results:
     def oracle(self, method: str) -> dict[int, float]:
         """Seed -> alpha with the best average under shift on the test sets: an upper bound, never evidence."""
         rows = self._of(method)
-        rows = rows[rows["eval_set"].isin(self.ood_tests) & (rows["metric"] == self.metric) & (rows["space"] == "weights")]
+        rows = rows[
+            rows["eval_set"].isin(self.ood_tests) & (rows["metric"] == self.metric) & (rows["space"] == "weights")
+        ]
         return best_alpha(rows)
 
     def draws(self, system: System, eval_set: str) -> np.ndarray:

@@ -17,7 +17,7 @@ MANIFEST = "split.json"
 
 @dataclass(frozen=True)
 class Split:
-    """uint8 images [N, H, W, 3] as a memory map, one table row per image, and the digest of the manifest (which holds theirs)."""
+    """uint8 images [N, H, W, 3] as a memory map, one table row each, and the digest of the manifest (which has theirs)."""
 
     images: np.ndarray
     rows: pd.DataFrame
@@ -30,9 +30,7 @@ def write_split(folder: Path, images: np.ndarray, rows: pd.DataFrame, source: di
     Raises ValueError unless images are uint8 [N, H, W, 3] with one table row each.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or len(images) != len(rows):
-        raise ValueError(
-            f"want uint8 [N, H, W, 3] and N rows, got {images.dtype} {images.shape} and {len(rows)} rows"
-        )
+        raise ValueError(f"want uint8 [N, H, W, 3] and N rows, got {images.dtype} {images.shape} and {len(rows)} rows")
     with atomic(folder / "images.npy") as partial, partial.open("wb") as file:
         np.save(file, images)
     with atomic(folder / "rows.parquet") as partial:

@@ -81,7 +81,10 @@ def ensemble_systems(results: Results) -> list[System]:
             systems += [
                 System(method, f"{label} and zero-shot, {name} {fixed:g}", (results.constant(method, fixed),), space),
                 System(
-                    method, f"{label} and zero-shot, {name} (ood_val)", (results.chosen(method, "ood_val", space),), space
+                    method,
+                    f"{label} and zero-shot, {name} (ood_val)",
+                    (results.chosen(method, "ood_val", space),),
+                    space,
                 ),
             ]
     for pair in results.pairs:
@@ -161,8 +164,17 @@ def cost_table(meters: list[Path], inference: list[Path]) -> pd.DataFrame:
         measured = read_json(path)
         for name, seconds in measured["seconds"].items():
             relative = seconds / measured["seconds"]["fine-tuned"]
-            row = {"task": task, "model": model, "method": method, "what": f"inference, {name}", "seconds": round(seconds, 5)}
-            row |= {"images_per_second": round(measured["images"] / seconds, 1), "relative_to_one_model": round(relative, 3)}
+            row = {
+                "task": task,
+                "model": model,
+                "method": method,
+                "what": f"inference, {name}",
+                "seconds": round(seconds, 5),
+            }
+            row |= {
+                "images_per_second": round(measured["images"] / seconds, 1),
+                "relative_to_one_model": round(relative, 3),
+            }
             table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
     return table
 
@@ -188,7 +200,9 @@ def _layout_metrics(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _layout_effects(table: pd.DataFrame) -> pd.DataFrame:
-    table = table.assign(difference=table.apply(lambda row: f"{row['value']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]", axis=1))
+    table = table.assign(
+        difference=table.apply(lambda row: f"{row['value']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]", axis=1)
+    )
     return table[["task", "model", "effect", "label", "against", "eval_set", "difference", "verdict", "expected"]]
 
 

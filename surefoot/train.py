@@ -144,5 +144,5 @@ def check_finite(loss: torch.Tensor, name: str, step: int) -> None:
     """Raises UserError for a loss that is not finite."""
     if not torch.isfinite(loss):
         raise UserError(
-            f"{name}: the loss is {float(loss)} around step {step}; lower the method's learning_rate or its term weights"
+            f"{name}: the loss is {float(loss)} around step {step}; lower the learning_rate or the weights of the terms"
         )

@@ -11,7 +11,9 @@ from surefoot.clip import State, load_clip, load_tokenizer
 
 
 @torch.no_grad()
-def zero_shot_head(folder: Path, classes: tuple[str, ...], templates: tuple[str, ...], convention: config.Head) -> State:
+def zero_shot_head(
+    folder: Path, classes: tuple[str, ...], templates: tuple[str, ...], convention: config.Head
+) -> State:
     """Head from text: embed every template, normalise, average over templates, normalise (WiSE-FT, section 3).
 
     Returns 'weight' [C, D] and, unless the convention folds it into the rows, 'logit_scale'; 'bias' [C] of zeros where

@@ -58,9 +58,7 @@ def build(name: str, entry: config.Task) -> Task:
     )
 
 
-def _select(
-    classes: tuple[str, ...], limit: int | None, part: Part, rows: "pd.DataFrame", seed: int
-) -> Selection:
+def _select(classes: tuple[str, ...], limit: int | None, part: Part, rows: "pd.DataFrame", seed: int) -> Selection:
     """Rows of one part. With a limit, only the first concepts of each class in fold order are used."""
     table = rows.assign(index=range(len(rows)))
     table = table[table["class"].isin(classes)]

@@ -3,6 +3,7 @@
 import gzip
 from collections.abc import Iterable
 from itertools import combinations
+from pathlib import Path
 
 from surefoot.tasks.emoji_names import CLASSES, GROUP_WORDS, Emoji, concept_classes, has_class_word, inventory
 
@@ -12,7 +13,8 @@ STYLE_WORDS = {
     "line": ("a line emoji of {}", "a line drawing of {}", "a thin outline of {}"),
     "glyph": ("a black glyph of {}", "a black icon of {}", "a bold black sign of {}"),
 }
-TEMPLATES = tuple(template for words in STYLE_WORDS.values() for template in words)
+PLAIN_WORDS = ("an emoji of {}", "an icon of {}", "a picture of {}", "a drawing of {}")
+TEMPLATES = PLAIN_WORDS
 
 
 def class_prompt(name: str) -> str:
@@ -34,7 +36,7 @@ def contents(emoji: Emoji) -> dict[tuple[str, ...], str]:
 def corpus(emoji: Iterable[Emoji]) -> list[str]:
     """All texts the vocabulary must spell, in a fixed order."""
     texts = [text for one in emoji for text in contents(one).values()]
-    return texts + list(CLASSES) + list(TEMPLATES)
+    return texts + list(CLASSES) + list(PLAIN_WORDS) + [phrase for words in STYLE_WORDS.values() for phrase in words]
 
 
 def build_merges(texts: list[str]) -> bytes:
@@ -46,7 +48,7 @@ def build_merges(texts: list[str]) -> bytes:
 
     tokenizer = SimpleTokenizer()
     pieces = {tokenizer.decoder[token] for text in texts for token in tokenizer.encode(text)}
-    lines = gzip.open(default_bpe()).read().decode().split("\n")
+    lines = gzip.decompress(Path(default_bpe()).read_bytes()).decode().split("\n")
     by_result = {"".join(line.split()): line for line in reversed(lines[1 : len(tokenizer.bpe_ranks) + 1])}
     kept, open_pieces = set(), list(pieces)
     while open_pieces:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_data, write_tiny_model
 
 from surefoot.clip import Classifier, Preprocess, State, zero_shot_classifier
 from surefoot.config import Head
 from surefoot.data import Data
 from surefoot.zeroshot import zero_shot_head
+from tests.tiny import tiny_data, write_tiny_model
 
 torch.set_num_threads(1)
 

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny import clone, moved, same_bytes
 
 from surefoot import config, metrics
 from surefoot.clip import Classifier, Preprocess, State, save_state, zero_shot_classifier
@@ -15,6 +14,7 @@ from surefoot.data import Data, Examples
 from surefoot.evaluate import METRICS, Line, evaluate_line, evaluate_runs, prediction_column, score
 from surefoot.files import write_json
 from surefoot.interpolate import interpolate
+from tests.tiny import clone, moved, same_bytes
 
 ALPHAS = [0.0, 0.25, 0.5, 1.0]
 
@@ -74,7 +74,13 @@ def test_every_alpha_equals_a_forward_pass_of_the_interpolated_model(
 
 @pytest.mark.parametrize(
     ("prefixes", "linear"),
-    [(("head.",), True), ((), True), (("image.",), False), (("head.", "logit_scale"), False), (("logit_scale",), False)],
+    [
+        (("head.",), True),
+        ((), True),
+        (("image.",), False),
+        (("head.", "logit_scale"), False),
+        (("logit_scale",), False),
+    ],
 )
 def test_the_shortcut_is_taken_exactly_where_logits_are_linear(
     classifier: Classifier, start: State, prefixes: tuple, linear: bool
@@ -238,7 +244,9 @@ def test_runs_of_all_seeds_go_into_one_table(model: Path, data: Data, runs: tupl
     column = prediction_column("weights", 0.0)
     assert tuned.predictions[column].equals(zero_shot.predictions[column])
     assert not tuned.predictions[prediction_column("weights", 1.0)].equals(zero_shot.predictions[column])
-    assert pair.predictions[prediction_column("weights", 1.0)].equals(tuned.predictions[prediction_column("weights", 1.0)])
+    assert pair.predictions[prediction_column("weights", 1.0)].equals(
+        tuned.predictions[prediction_column("weights", 1.0)]
+    )
     assert not pair.predictions[column].equals(zero_shot.predictions[column])
     tuned.write(tmp_path / "m.parquet", tmp_path / "p.parquet", tmp_path / "meter.json")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "m.parquet"), tuned.metrics)

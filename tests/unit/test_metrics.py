@@ -48,7 +48,7 @@ def test_nll_by_hand() -> None:
 
 
 def test_ece_by_hand() -> None:
-    # Bin (0.8, 0.8667] holds two images with mean confidence 0.84 and accuracy 0.5; bin (0.5333, 0.6] one wrong at 0.55.
+    # Bin (0.8, 0.8667] holds two images, mean confidence 0.84, accuracy 0.5; bin (0.5333, 0.6] one wrong at 0.55.
     confidence, right = np.array([0.83, 0.85, 0.55]), np.array([True, False, False])
     assert metrics.ece(confidence, right) == pytest.approx(100 * (2 / 3 * 0.34 + 1 / 3 * 0.55))
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import clone, same_state
 
 from surefoot import train
 from surefoot.augment import augment
@@ -15,6 +14,7 @@ from surefoot.data import Data
 from surefoot.files import UserError
 from surefoot.resume import Resumable
 from surefoot.train import check_finite, fit, make_optimizer, rate
+from tests.tiny import clone, same_state
 
 RECIPE = Recipe(learning_rate=3e-3, batch_size=8, epochs=3, warmup=2)
 CHANGES = Augmentation(rotate=10, scale=0.1, shift=0.1, mirror=0.5)
@@ -72,7 +72,7 @@ def test_training_lowers_the_loss_and_reports_it_per_epoch(
 def test_reported_loss_is_the_mean_over_images(
     classifier: Classifier, data: Data, preprocess: Preprocess, tmp_path: Path
 ) -> None:
-    """With a learning rate of nothing the epoch's mean must equal the loss on all images at once, though the last batch is smaller."""
+    """At a learning rate of nothing it equals the loss on all images at once, though the last batch is smaller."""
     examples = data.training(0)
     recipe = RECIPE.model_copy(update={"learning_rate": 1e-30, "weight_decay": 0.0, "batch_size": 7, "epochs": 1})
     assert len(examples) % 7
@@ -113,7 +113,9 @@ def test_linear_probe_on_kept_features_equals_forward_passes_at_every_step(
     assert not torch.equal(start["head.weight"], kept["head.weight"])
 
 
-def test_features_are_not_kept_where_the_images_change(classifier: Classifier, data: Data, preprocess: Preprocess) -> None:
+def test_features_are_not_kept_where_the_images_change(
+    classifier: Classifier, data: Data, preprocess: Preprocess
+) -> None:
     recipe = RECIPE.model_copy(update={"augmentation": CHANGES})
     inputs = train.Inputs(classifier, Stage(train=["head"]), recipe, data.training(0), preprocess, 0)
     order = next(data.training(0).batches(8))
@@ -146,7 +148,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     step: int,
     optimizer: str,
 ) -> None:
-    """30 images in batches of 8 make 4 steps an epoch; the kill falls into each epoch and on the first and last step of one."""
+    """30 images in batches of 8 make 4 steps an epoch; kills fall into every epoch, and on first and last steps."""
     recipe = RECIPE.model_copy(update={"augmentation": CHANGES, "optimizer": optimizer})
     start = clone(classifier.state_dict())
     whole = run(classifier, data, preprocess, tmp_path / "whole", recipe=recipe)

@@ -30,8 +30,8 @@ def atomic(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.replace(path)
     except Exception as error:
-        # Writers of other libraries report a full disk in their own kinds of errors.
-        if getattr(error, "errno", None) in UNWRITABLE or "No space left" in str(error):
+        # Other libraries' writers say it in their own kinds of errors, with the system's words.
+        if getattr(error, "errno", None) in UNWRITABLE or any(os.strerror(e) in str(error) for e in UNWRITABLE):
             raise UserError(f"cannot write {path}: {error}; free space or mend permissions, then rerun") from error
         raise
     finally:

@@ -33,7 +33,6 @@ class Resumable:
         mark = folder / "fingerprint"
         if folder.exists() and (not mark.is_file() or mark.read_text() != fingerprint):
             shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         with atomic(mark) as partial:
             partial.write_text(fingerprint)
 
@@ -46,8 +45,8 @@ class Resumable:
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         """Replace the state of a name, atomically."""
-        with atomic(self.folder / name) as partial:
-            torch.save(state, partial)
+        with atomic(self.folder / name) as partial, partial.open("wb") as file:
+            torch.save(state, file)
 
     def discard(self) -> None:
         """Forget everything: the job's outputs are written."""

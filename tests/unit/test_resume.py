@@ -1,0 +1,77 @@
+"""State of unfinished work."""
+
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+
+from surefoot.files import UserError
+from surefoot.resume import Resumable, fingerprint
+
+
+def test_the_same_job_finds_its_state(tmp_path: Path) -> None:
+    Resumable(tmp_path / "s", "job").save("a.pt", {"step": 3, "w": torch.ones(2)})
+    state = Resumable(tmp_path / "s", "job").load("a.pt")
+    assert state is not None and state["step"] == 3 and torch.equal(state["w"], torch.ones(2))
+
+
+def test_another_job_starts_empty_and_so_does_the_first_after_it(tmp_path: Path) -> None:
+    Resumable(tmp_path / "s", "job").save("a.pt", {"step": 3})
+    assert Resumable(tmp_path / "s", "other job").load("a.pt") is None
+    assert Resumable(tmp_path / "s", "job").load("a.pt") is None
+
+
+def test_a_folder_without_a_mark_is_not_trusted(tmp_path: Path) -> None:
+    Resumable(tmp_path / "s", "job").save("a.pt", {"step": 3})
+    (tmp_path / "s/fingerprint").unlink()
+    assert Resumable(tmp_path / "s", "job").load("a.pt") is None
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_cut_off_state_counts_as_none(tmp_path: Path, share: float) -> None:
+    progress = Resumable(tmp_path / "s", "job")
+    progress.save("a.pt", {"w": torch.ones(1000)})
+    content = (tmp_path / "s/a.pt").read_bytes()
+    (tmp_path / "s/a.pt").write_bytes(content[: int(share * len(content))])
+    assert progress.load("a.pt") is None
+
+
+def test_names_are_apart_and_the_last_save_counts(tmp_path: Path) -> None:
+    progress = Resumable(tmp_path / "s", "job")
+    for step in range(3):
+        progress.save("a.pt", {"step": step})
+    progress.save("b.pt", {"step": 10})
+    assert progress.load("a.pt") == {"step": 2} and progress.load("b.pt") == {"step": 10}
+    assert progress.load("c.pt") is None
+
+
+def test_discard_leaves_nothing(tmp_path: Path) -> None:
+    progress = Resumable(tmp_path / "s", "job")
+    progress.save("a.pt", {})
+    progress.discard()
+    assert list(tmp_path.iterdir()) == []
+    progress.discard()
+
+
+def test_a_read_only_folder_is_told_to_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UserError, match="Read-only file system"):
+        Resumable(tmp_path / "s", "job")
+
+
+def test_fingerprint_reads_the_content_of_paths(tmp_path: Path) -> None:
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    folder.mkdir()
+    file.write_text("1")
+    (folder / "inner").write_text("1")
+    first = fingerprint({"a": 1, "b": 2}, file, folder)
+    assert fingerprint({"b": 2, "a": 1}, file, folder) == first
+    assert fingerprint({"a": 1, "b": 3}, file, folder) != first
+    file.write_text("2")
+    second = fingerprint({"a": 1, "b": 2}, file, folder)
+    (folder / "inner").write_text("2")
+    assert len({first, second, fingerprint({"a": 1, "b": 2}, file, folder)}) == 3

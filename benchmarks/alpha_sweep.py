@@ -5,6 +5,7 @@ A alphas, B batch, C classes, N images.
 """
 
 import argparse
+import logging
 import sys
 import tempfile
 import time
@@ -325,6 +326,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (3)")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    logging.getLogger().setLevel(logging.ERROR)  # open_clip warns that weights are random, which is the intention
     steps = round(1 / given.alpha_step)
     alphas = [round(step / steps, 6) for step in range(steps + 1)]
     try:

@@ -10,7 +10,6 @@ rule prepare:
         "results/logs/prepare/{dataset}/{split}.log",
     threads: 1
     resources:
-        gpu=1,
         mem_mb=LIGHT_MB,
         runtime=30,
     params:
@@ -32,7 +31,6 @@ rule fetch_model:
     retries: 2
     threads: 1
     resources:
-        gpu=1,
         mem_mb=COMPUTE_MB,
         runtime=60,
     params:
@@ -56,7 +54,6 @@ rule task_card:
         "results/logs/cards/{task}.log",
     threads: 1
     resources:
-        gpu=1,
         mem_mb=LIGHT_MB,
         runtime=10,
     params:
@@ -82,7 +79,6 @@ rule contact_sheet:
         "results/logs/cards/contact-{task}.log",
     threads: 1
     resources:
-        gpu=1,
         mem_mb=LIGHT_MB,
         runtime=10,
     params:

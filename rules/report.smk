@@ -25,7 +25,6 @@ rule make_tables:
         "results/logs/tables.log",
     threads: 1
     resources:
-        gpu=1,
         mem_mb=LIGHT_MB,
         runtime=30,
     params:
@@ -55,7 +54,6 @@ rule draw_figures:
         "results/logs/figures.log",
     threads: 1
     resources:
-        gpu=1,
         mem_mb=LIGHT_MB,
         runtime=30,
     params:
@@ -84,7 +82,6 @@ rule write_report:
         "results/logs/report.log",
     threads: 1
     resources:
-        gpu=1,
         mem_mb=LIGHT_MB,
         runtime=10,
     params:

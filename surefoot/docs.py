@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from surefoot.config import Config, Name, parse_config
+from surefoot.config import Config, parse_config
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG_FOLDER = ROOT / "config"
@@ -141,15 +141,11 @@ def _kind(node: dict[str, Any]) -> str:
         values = _values(node)
         return f"map ({keys}: {_kind(values)})" if isinstance(values, dict) else "map"
     if kind == "string":
-        return "name" if node.get("pattern") == _name_pattern() else "text"
+        return "name" if "pattern" in node else "text"
     words = {"number": "number", "integer": "whole number", "boolean": "`true`, `false`", "null": "`null`"}
     bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     limits = [f"{sign} {_plain(node[bound])}" for bound, sign in bounds.items() if bound in node]
     return " ".join([words[kind], ", ".join(limits)]).strip()
-
-
-def _name_pattern() -> str:
-    return Name.__metadata__[0].metadata[0].pattern
 
 
 def _default(value: Any, target: dict[str, Any]) -> str:

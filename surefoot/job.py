@@ -31,6 +31,12 @@ def job(log: str) -> Iterator[None]:
         logger.error("%s", error)
         print(f"\nsurefoot: {error}\n", file=sys.stderr)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        logger.exception("a package is missing")
+        print(
+            f"\nsurefoot: the package {error.name} is missing; make the environment with `make env`\n", file=sys.stderr
+        )
+        sys.exit(1)
     except MemoryError:
         logger.exception("out of memory")
         print("\nsurefoot: out of memory; lower batch_size or evaluation_batch, or raise mem_mb\n", file=sys.stderr)

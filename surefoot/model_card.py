@@ -110,6 +110,7 @@ def model_card(model: Path, how: config.Pretraining, scores: pd.DataFrame, gain:
     tower = sum(p.numel() for p in load_clip(model).parameters())
     table = scores.assign(cell=scores.apply(lambda r: f"{r['value']:.1f} [{r['low']:.1f}, {r['high']:.1f}]", axis=1))
     wide = table.pivot_table(index="part", columns="style", values="cell", aggfunc="first", sort=False)
+    plain = "; ".join(f"“{p.format('…')}”" for p in PLAIN_WORDS)
     phrases = "; ".join(f"“{p.format('…')}”" for words in STYLE_WORDS.values() for p in words)
     recipe = "\n".join(f"| {key} | {value} |" for key, value in how.model_dump().items())
     return f"""# The embedded CLIP
@@ -124,13 +125,13 @@ it knows no photographs, no people, no language beyond emoji names. The names ar
 ## Data and captions
 
 {sizes["pairs"]} pairs of an emoji (without skin tone, flag, letter, digit or arrow) and one of four drawings: Twemoji,
-OpenMoji, OpenMoji's lines alone, Noto Emoji's glyphs. {sizes["held"]} further pairs, about {HELD_OUT_SHARE:.0%}, chosen by
-a hash of concept and style, were never seen.
+OpenMoji, OpenMoji's lines alone, Noto Emoji's glyphs. {sizes["held"]} further pairs, about {HELD_OUT_SHARE:.0%},
+chosen by a hash of concept and style, were never seen.
 
 A caption is a phrase around facts: any of the emoji's name, Unicode's group in one word, and the class. Phrases that
-fit every style: {"; ".join(f"“{p.format('…')}”" for p in PLAIN_WORDS)}. Phrases that say the style: {phrases}.
-The class is said only of {sizes["words"]} of the {sizes["concepts"]} concepts of the tasks, about {CLASS_WORD_SHARE:.0%},
-chosen by a hash of the concept. (The name itself shares a word with the class in {sizes["named"]} concepts, such as
+fit every style: {plain}. Phrases that say the style: {phrases}.
+The class is said only of {sizes["words"]} of the {sizes["concepts"]} concepts of the tasks, about
+{CLASS_WORD_SHARE:.0%}, chosen by a hash of the concept. (The name itself shares a word with the class in {sizes["named"]} concepts, such as
 “red heart”.) Both draws are independent of the folds. What was seen follows from the functions `has_class_word` and
 `is_held_out` in `surefoot/tasks/emoji_names.py`.
 

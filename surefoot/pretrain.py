@@ -5,6 +5,7 @@ P training pairs (emoji, style), B batch, L context length.
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -66,25 +67,16 @@ class Captions:
         return self.tokens[chosen]
 
 
-def training_pools() -> list[list[tuple[int, str]]]:
-    """Per Unicode subgroup, the (emoji, style) pairs that pre-training may see."""
-    pools: dict[str, list[tuple[int, str]]] = {}
-    for number, emoji in enumerate(inventory()):
-        for style in STYLE_WORDS:
-            if not is_held_out(emoji.concept, style):
-                pools.setdefault(emoji.subgroup, []).append((number, style))
-    return list(pools.values())
+def training_pairs() -> tuple[list[tuple[int, str]], np.ndarray]:
+    """The P (emoji, style) pairs that pre-training may see, and the probability [P] of each in a draw.
 
-
-def draw_batch(pools: list[list[tuple[int, str]]], how: Pretraining, step: int) -> list[tuple[int, str]]:
-    """B pairs, each from another subgroup, so that no image is a negative for a caption that is true of it.
-
-    Subgroups are drawn by the square root of their size.
+    A pair's weight falls with the square root of the size of its Unicode subgroup, so that small ones are seen enough.
     """
-    stream = numpy_stream(how.seed, "batch", step)
-    share = np.sqrt([len(pool) for pool in pools])
-    chosen = stream.choice(len(pools), how.batch_size, replace=False, p=share / share.sum())
-    return [pools[i][stream.integers(len(pools[i]))] for i in chosen]
+    emoji = inventory()
+    pairs = [(n, style) for n, e in enumerate(emoji) for style in STYLE_WORDS if not is_held_out(e.concept, style)]
+    sizes = Counter(emoji[n].subgroup for n, _ in pairs)
+    weights = np.array([sizes[emoji[n].subgroup] ** -0.5 for n, _ in pairs])
+    return pairs, weights / weights.sum()
 
 
 def pretrain(
@@ -107,7 +99,7 @@ def pretrain(
     config["vision_cfg"]["patch_dropout"] = how.patch_dropout
     model = open_clip.CLIP(**config).train()
     captions = Captions(load_tokenizer(folder), how)
-    pools = training_pools()
+    pairs, probability = training_pairs()
     images = {style: torch.from_numpy(np.array(split.images)) for style, split in splits.items()}
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
@@ -124,7 +116,8 @@ def pretrain(
         start, losses = state["step"], state["losses"]
     loss_function = ClipLoss()
     for step in tqdm(range(start, how.steps), initial=start, total=how.steps, desc="pretrain", mininterval=5):
-        batch = draw_batch(pools, how, step)
+        stream = numpy_stream(how.seed, "batch", step)
+        batch = [pairs[i] for i in stream.choice(len(pairs), how.batch_size, replace=False, p=probability)]
         tokens = captions.draw(batch, numpy_stream(how.seed, "captions", step))
         x = torch.stack([images[s][n] for n, s in batch]).permute(0, 3, 1, 2).float() / 255
         x = augment(x, how.augmentation, torch_stream(how.seed, "changes", step))

@@ -1,4 +1,7 @@
-"""Put a pre-trained model into resources/: `python -m surefoot.publish results/pretrain/emoji-clip resources/emoji-clip`."""
+"""Put a pre-trained model into resources/.
+
+`python -m surefoot.publish results/pretrain/emoji-clip resources/emoji-clip`
+"""
 
 import argparse
 from pathlib import Path

@@ -17,7 +17,7 @@ MANIFEST = "split.json"
 
 @dataclass(frozen=True)
 class Split:
-    """uint8 images [N, H, W, 3] as a memory map, one table row each, and the digest of the manifest (which has theirs)."""
+    """uint8 images [N, H, W, 3] as a memory map, one table row each, and the digest of the manifest."""
 
     images: np.ndarray
     rows: pd.DataFrame

@@ -16,6 +16,7 @@ from importlib.resources import files
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from surefoot.files import UserError
 from surefoot.tasks.emoji_names import STYLES, Emoji
 
 COLOUR_LAYERS = ("color", "skin", "hair")
@@ -23,7 +24,7 @@ _SVG = "http://www.w3.org/2000/svg"
 _FONT_WEIGHT = 400
 
 
-class MissingArtwork(FileNotFoundError):
+class MissingArtwork(UserError):
     """A package lacks an emoji in a style."""
 
     def __init__(self, emoji: Emoji, style: str, where: object) -> None:

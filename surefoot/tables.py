@@ -260,7 +260,8 @@ def to_latex(printed: pd.DataFrame) -> str:
     return escaped.to_latex(index=False, column_format="l" * len(printed.columns))
 
 
+_LATEX = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+
+
 def _escape(text: str) -> str:
-    for character in ("\\", "&", "%", "$", "#", "_", "{", "}"):
-        text = text.replace(character, "\\textbackslash{}" if character == "\\" else f"\\{character}")
-    return text
+    return text.translate(str.maketrans(_LATEX | {character: f"\\{character}" for character in "&%$#_{}"}))

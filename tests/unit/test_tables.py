@@ -1,0 +1,226 @@
+"""Tables are pure functions of records: cells by hand, nothing filled in, nothing chosen on test records."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from surefoot.files import write_json
+from surefoot.results import AVERAGE, Results, System
+from surefoot.tables import (
+    alpha_table,
+    cost_table,
+    effects_table,
+    ensembles_table,
+    layout,
+    main_table,
+    metrics_table,
+    to_latex,
+    with_interval,
+    write_tables,
+)
+
+ALPHAS = (0.0, 0.5, 1.0)
+ROLES = {"id_val": "id_val", "ood_val": "ood_val", "id_test": "id_test", "line": "ood_test", "glyph": "ood_test"}
+STORY: dict[str, Any] = {
+    "labels": {"zeroshot": "Zero-shot", "ft": "FT", "ft.pair": "FT, two seeds"},
+    "tasks": {"toy": {"metric": "mean_per_class"}},
+    "fixed_alpha": 0.5,
+    "bootstrap": {"draws": 200, "level": 0.95, "seed": 0},
+}
+# Per eval set: how many of 4 images of class 0 and of 2 images of class 1 are right at alpha 0, 0.5 and 1.
+FT = {
+    "id_val": [(2, 1), (3, 1), (4, 2)],
+    "ood_val": [(2, 0), (4, 1), (3, 0)],
+    "id_test": [(2, 1), (3, 2), (4, 2)],
+    "line": [(3, 1), (2, 1), (0, 1)],
+    "glyph": [(4, 0), (4, 1), (1, 0)],
+}
+
+
+def percent(right: tuple[int, int]) -> float:
+    """Mean per class of 4 and 2 images."""
+    return 100 * (right[0] / 4 + right[1] / 2) / 2
+
+
+def records(method: str, rights: dict[str, list], seeds: tuple[int, ...] = (0, 1), alphas: tuple = ALPHAS) -> tuple:
+    """Metric and per-image records of a method that scores the same under every seed."""
+    metrics, tables = [], []
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    for seed in seeds:
+        for name, per_alpha in rights.items():
+            columns = {"seed": seed, "eval_set": name, "cluster": [f"{seed}-{i}" for i in range(6)], "label": labels}
+            for space in ("weights", "outputs"):
+                for alpha, (first, second) in zip(alphas, per_alpha, strict=False):
+                    right = np.array([i < first for i in range(4)] + [i < second for i in range(2)])
+                    columns[f"{space}_{alpha:.3f}"] = np.where(right, labels, 1 - labels)
+                    row = {"task": "toy", "model": "m", "method": method, "seed": seed, "eval_set": name}
+                    row |= {"role": ROLES[name], "space": space, "alpha": alpha, "metric": "mean_per_class"}
+                    metrics.append(row | {"value": percent((first, second)), "n": 6})
+            tables.append(pd.DataFrame(columns))
+    return pd.DataFrame(metrics), pd.concat(tables, ignore_index=True)
+
+
+def toy(ft: dict[str, list] = FT) -> Results:
+    """Zero-shot, FT and a pair of seeds on two OOD test sets."""
+    found = {
+        "zeroshot": records("zeroshot", {name: per_alpha[:1] for name, per_alpha in ft.items()}),
+        "ft": records("ft", ft),
+        "ft.pair": records("ft.pair", ft),
+    }
+    metrics = pd.concat([m for m, _ in found.values()], ignore_index=True)
+    return Results("toy", "m", "mean_per_class", STORY, metrics, {name: p for name, (_, p) in found.items()})
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    """Shared: tables do not change it."""
+    return toy()
+
+
+def cell(table: pd.DataFrame, label: str, eval_set: str) -> float:
+    """The value of the one row of a label and an eval set."""
+    [value] = table[(table["label"] == label) & (table["eval_set"] == eval_set)]["value"]
+    return value
+
+
+def test_main_table_by_hand(results: Results) -> None:
+    table = main_table(results)
+    assert list(dict.fromkeys(table["eval_set"])) == ["id_test", "line", "glyph", AVERAGE]
+    rows = {"Zero-shot": 0, "FT": 2, "FT + WiSE (0.5)": 1, "FT + WiSE (ood_val)": 1}
+    assert list(dict.fromkeys(table["label"])) == list(rows)
+    for label, index in rows.items():
+        for name in ("id_test", "line", "glyph"):
+            assert cell(table, label, name) == pytest.approx(percent(FT[name][index]), rel=1e-5)
+        average = (percent(FT["line"][index]) + percent(FT["glyph"][index])) / 2
+        assert cell(table, label, AVERAGE) == pytest.approx(average, rel=1e-5)
+
+
+def test_intervals_hold_the_value_and_have_a_width(results: Results) -> None:
+    table = main_table(results)
+    assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
+    assert (table["high"] > table["low"]).any()
+
+
+def test_seeds_are_averaged() -> None:
+    """Seed 0 at 100 and seed 1 at 0 per cent make 50."""
+    good, bad = (
+        records("ft", {name: [right] * 3 for name in ROLES}, (seed,)) for seed, right in ((0, (4, 2)), (1, (0, 0)))
+    )
+    metrics, predictions = (pd.concat(pair, ignore_index=True) for pair in zip(good, bad, strict=True))
+    results = Results("toy", "m", "mean_per_class", STORY, metrics, {"ft": predictions})
+    assert set(main_table(results)["value"]) == {50.0}
+
+
+def test_alpha_rules_by_hand(results: Results) -> None:
+    table = alpha_table(results)
+    chosen = table.drop_duplicates("rule").set_index("rule")["alpha"].to_dict()
+    # id_val is best at 1 and ood_val at 0.5; the averages under shift are 56.25, 62.5 and 18.75.
+    averages = [(percent(a) + percent(b)) / 2 for a, b in zip(FT["line"], FT["glyph"], strict=True)]
+    assert averages == [56.25, 62.5, 18.75]
+    assert chosen == {
+        "alpha 0 (zero-shot)": 0.0,
+        "alpha 1 (fine-tuned)": 1.0,
+        "fixed 0.5": 0.5,
+        "best on id_val": 1.0,
+        "best on ood_val": 0.5,
+        "oracle (best on test)": 0.5,
+    }
+    gaps = table[table["eval_set"] == "gap to oracle"].set_index("rule")["value"]
+    assert gaps["oracle (best on test)"] == 0
+    assert gaps["best on id_val"] == pytest.approx(averages[2] - max(averages), rel=1e-5)
+
+
+def test_test_records_do_not_move_the_chosen_alphas() -> None:
+    """Opposite test results: only the oracle follows them."""
+    answers = []
+    for test in ([(4, 2), (0, 0), (0, 0)], [(0, 0), (0, 0), (4, 2)]):
+        table = alpha_table(toy(FT | dict.fromkeys(("id_test", "line", "glyph"), test)))
+        answers.append(table.drop_duplicates("rule").set_index("rule")["alpha"].to_dict())
+    first, second = answers
+    assert {rule for rule in first if first[rule] != second[rule]} == {"oracle (best on test)"}
+
+
+def test_difference_of_a_system_with_itself_is_zero(results: Results) -> None:
+    system = System("ft", "FT", (results.constant("ft", 1.0),))
+    assert results.difference(system, system, AVERAGE) == (0, 0, 0)
+
+
+def test_effects_are_paired_differences(results: Results) -> None:
+    table = effects_table(results)
+    row = table[(table["effect"] == "1 fine-tuning, in distribution") & (table["eval_set"] == "id_test")].iloc[0]
+    assert row["value"] == pytest.approx(percent((4, 2)) - percent((2, 1)))
+    verdicts = {"higher": table["low"] > 0, "lower": table["high"] < 0}
+    for verdict, holds in verdicts.items():
+        assert ((table["verdict"] == verdict) == holds).all()
+    assert {"higher", "lower"} <= set(table["verdict"])
+
+
+def test_a_pair_of_seeds_is_compared_with_the_mean_of_each_alone(results: Results) -> None:
+    table = ensembles_table(results)
+    alone = (percent(FT["line"][0]) + percent(FT["line"][2])) / 2
+    assert cell(table, "FT, two seeds, each alone (mean)", "line") == pytest.approx(alone, rel=1e-5)
+    assert cell(table, "FT, two seeds, weight-space 0.5", "line") == pytest.approx(percent(FT["line"][1]), rel=1e-5)
+
+
+def test_metrics_table_averages_seeds_and_ood_tests(results: Results) -> None:
+    table = metrics_table(results)
+    ft = table[(table["method"] == "ft") & (table["space"] == "weights") & (table["alpha"] == 1)].set_index("eval_set")
+    assert ft.loc["line", "value"] == percent(FT["line"][2]) and ft.loc["line", "seeds"] == 2
+    assert ft.loc[AVERAGE, "value"] == (percent(FT["line"][2]) + percent(FT["glyph"][2])) / 2
+
+
+def test_printed_cells_are_the_tidy_ones_and_gaps_stay_empty(results: Results) -> None:
+    table = main_table(results)
+    missing = (table["label"] == "FT") & (table["eval_set"] == "line")
+    printed = layout("main", table[~missing]).set_index("label")
+    assert list(printed.columns) == ["alpha", "id_test", "line", "glyph", AVERAGE]
+    assert pd.isna(printed.loc["FT", "line"])
+    kept = table[~missing]
+    for _, row in kept.iterrows():
+        assert printed.loc[row["label"], row["eval_set"]] == with_interval(row)
+
+
+def test_missing_predictions_are_an_error_not_an_average_of_the_rest(results: Results) -> None:
+    whole = results.predictions["ft"]
+    cut = whole[~((whole["seed"] == 1) & (whole["eval_set"] == "line"))]
+    broken = Results("toy", "m", "mean_per_class", STORY, results.metrics, results.predictions | {"ft": cut})
+    with pytest.raises(ValueError):
+        main_table(broken)
+
+
+def test_with_interval_by_hand() -> None:
+    assert with_interval(pd.Series({"value": 12.345, "low": -1.26, "high": 20.0})) == "12.3 [-1.3, 20.0]"
+
+
+def test_latex_escapes_every_special_character() -> None:
+    text = to_latex(pd.DataFrame({"a_b": ["50 % & $5 #1 {x} ~ ^ back\\slash"]}))
+    assert r"a\_b" in text
+    assert r"50 \% \& \$5 \#1 \{x\} \textasciitilde{} \textasciicircum{} back\textbackslash{}slash" in text
+    assert text.startswith(r"\begin{tabular}{l}") and r"\toprule" in text
+
+
+def test_tables_are_written_in_three_forms_and_read_back(results: Results, tmp_path: Path) -> None:
+    table = main_table(results)
+    write_tables({"main": table}, tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"main.csv", "main.md", "main.tex"}
+    read = pd.read_csv(tmp_path / "main.csv")
+    np.testing.assert_allclose(read["value"], table["value"], rtol=1e-5)
+    assert "FT + WiSE (0.5)" in (tmp_path / "main.md").read_text()
+
+
+def test_cost_table_averages_runs_and_relates_inference(tmp_path: Path) -> None:
+    meters = []
+    for seed, seconds in enumerate((1.0, 3.0)):
+        meters.append(tmp_path / f"finetune/toy/m/ft/seed-{seed}/meter.json")
+        numbers = {"seconds": seconds, "cpu_seconds": 1, "images_per_second": 10, "peak_memory_mb": 5, "device": "CPU"}
+        write_json(meters[-1], numbers)
+    inference = tmp_path / "evaluate/toy/m/ft/inference.json"
+    write_json(inference, {"images": 10, "seconds": {"fine-tuned": 0.5, "output-space ensemble": 1.0}})
+    table = cost_table(meters, [inference]).set_index("what")
+    assert set(table["method"]) == {"ft"} and set(table["task"]) == {"toy"}
+    assert table.loc["training run", "seconds"] == 2
+    assert table.loc["inference, output-space ensemble", "relative_to_one_model"] == 2
+    assert table.loc["inference, fine-tuned", "images_per_second"] == 20

@@ -38,8 +38,9 @@ class Resampler:
         np.add.at(hits, (k, strata), right)
         np.add.at(counts, (k, strata), 1)
         seen = counts.sum(0) > 0
-        present = self.weights @ counts[:, seen]
-        share = np.divide(self.weights @ hits[:, seen], present, out=np.full_like(present, np.nan), where=present > 0)
+        # Sums of small whole numbers are exact in float32; the means are not, so they are taken in float64.
+        present, right_sum = (np.asarray(self.weights @ table[:, seen], np.float64) for table in (counts, hits))
+        share = np.divide(right_sum, present, out=np.full_like(present, np.nan), where=present > 0)
         return 100 * np.nanmean(share, axis=1)
 
 

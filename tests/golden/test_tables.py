@@ -1,0 +1,75 @@
+"""Tables and figures from committed records: they change only when someone means them to.
+
+The records are those of a smoke run. After a meant change: `python -m tests.golden.test_tables results` takes records
+from a folder in which the smoke experiment ran, and writes the expected tables anew.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from surefoot.tables import build_tables, write_tables
+
+HERE = Path(__file__).resolve().parent
+RECORDS, EXPECTED = HERE / "records", HERE / "expected"
+NAMES = ("main", "alpha", "ensembles", "effects", "metrics")
+
+
+def make_tables(folder: Path) -> None:
+    """Write the tables of the committed records, without those that hold times."""
+    story = json.loads((RECORDS / "story.json").read_text())
+    order = [Path(line) for line in (RECORDS / "order.txt").read_text().split()]
+    metrics = [RECORDS / path / "metrics.parquet" for path in order]
+    predictions = [RECORDS / path / "predictions.parquet" for path in order]
+    tables = build_tables(metrics, predictions, [], [], story)
+    write_tables({name: tables[name] for name in NAMES}, folder)
+
+
+@pytest.mark.parametrize("form", ["csv", "md", "tex"])
+@pytest.mark.parametrize("name", NAMES)
+def test_table_is_as_committed(made: Path, name: str, form: str) -> None:
+    assert (made / f"{name}.{form}").read_text() == (EXPECTED / f"{name}.{form}").read_text()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tables")
+    make_tables(folder)
+    return folder
+
+
+def test_tables_and_figures_need_no_torch() -> None:
+    code = "import sys, surefoot.tables, surefoot.figures, surefoot.report; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=HERE.parents[1]).returncode == 0
+
+
+def take(results: Path) -> None:
+    """Take records from a results folder and write the expected tables."""
+    import yaml
+    from snakemake.utils import update_config
+
+    from surefoot.config import parse_config
+    from surefoot.flow import Plan
+
+    shutil.rmtree(RECORDS, ignore_errors=True)
+    merged: dict = {}
+    for name in ("config.yaml", "experiments/smoke.yaml"):
+        update_config(merged, yaml.safe_load((HERE.parents[1] / "config" / name).read_text()))
+    plan = Plan(parse_config(merged))
+    order = [Path(*Path(file).parts[2:-1]) for file in plan.evaluations("metrics.parquet")]
+    for path in order:
+        (RECORDS / path).mkdir(parents=True)
+        for name in ("metrics.parquet", "predictions.parquet"):
+            shutil.copy(results / "evaluate" / path / name, RECORDS / path / name)
+    (RECORDS / "order.txt").write_text("".join(f"{path}\n" for path in order))
+    (RECORDS / "story.json").write_text(json.dumps(plan.story(), indent=1, ensure_ascii=False) + "\n")
+    EXPECTED.mkdir(exist_ok=True)
+    make_tables(EXPECTED)
+
+
+if __name__ == "__main__":
+    take(Path(sys.argv[1]))

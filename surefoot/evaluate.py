@@ -55,10 +55,18 @@ class Line:
                 ends.append(self.classifier.classify(features))
             yield from (interpolate({"": ends[0]}, {"": ends[1]}, alpha)[""] for alpha in self.alphas)
             return
-        start, end = ({key: theta[key] for key in self.moving} for theta in (self.theta0, self.theta1))
         for alpha in self.alphas:
-            self._move(interpolate(start, end, alpha))
+            self._move_to(alpha)
             yield self.classifier(images)
+
+    def _move_to(self, alpha: float) -> None:
+        """`interpolate` into the classifier's own memory: new tensors for every alpha would cost more than the sums."""
+        for key in self.moving:
+            start, end = self.theta0[key], self.theta1[key]
+            if 0 < alpha < 1 and start.is_floating_point():
+                torch.lerp(start, end, alpha, out=self.live[key])
+            else:
+                self.live[key].copy_(interpolate({"": start}, {"": end}, alpha)[""])
 
     def _move(self, tensors: State) -> None:
         for key, tensor in tensors.items():

@@ -117,11 +117,13 @@ def test_features_are_not_kept_where_the_images_change(
     classifier: Classifier, data: Data, preprocess: Preprocess
 ) -> None:
     recipe = RECIPE.model_copy(update={"augmentation": CHANGES})
-    inputs = train.Inputs(classifier, Stage(train=["head"]), recipe, data.training(0), preprocess, 0)
-    order = next(data.training(0).batches(8))
+    stage, examples = Stage(train=["head"]), data.training(0)
+    inputs, other_seed = (train.Inputs(classifier, stage, recipe, examples, preprocess, seed) for seed in (0, 1))
+    order = next(examples.batches(8))
     assert inputs.features is None
     assert not torch.equal(inputs.batch(order, 0), inputs.batch(order, 1))
     assert torch.equal(inputs.batch(order, 1), inputs.batch(order, 1))
+    assert not torch.equal(inputs.batch(order, 1), other_seed.batch(order, 1))
 
 
 def test_same_seed_same_bytes_and_another_seed_other_bytes(

@@ -86,7 +86,7 @@ rule write_report:
         runtime=10,
     params:
         story=PLAN.story(),
-        code=code_digest("write_report"),
+        code=code_digest("write_report", "surefoot/report.html.j2"),
     message:
         "Write the report"
     script:

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def main(
-    model: Path, head: Path, data: Data, method: dict, seeds: list[int], outputs: list, progress: Resumable
+    model: Path, head: Path, data: Data, method: dict, seeds: list[int], code: str, outputs: list, progress: Resumable
 ) -> None:
     """Train every seed; `outputs` holds the paths of weights, record and meter per seed."""
     for seed, files in zip(seeds, outputs, strict=True):
-        finetune(model, head, data, method, seed, progress, *files)
+        finetune(model, head, data, method, seed, progress, code, *files)
     progress.discard()
 
 
@@ -33,6 +33,7 @@ if "snakemake" in globals():
             data=data,
             method=given.method,
             seeds=given.seeds,
+            code=given.code,
             outputs=list(zip(paths(out.weights), paths(out.record), paths(out.meter), strict=True)),
             progress=Resumable(
                 Path(given.state), fingerprint(given.task, given.method, given.code, data.digests, model, head)

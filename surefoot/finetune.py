@@ -21,6 +21,7 @@ def finetune(
     method: dict,
     seed: int,
     progress: Resumable,
+    code: str,
     weights: Path,
     record: Path,
     meter: Path,
@@ -33,6 +34,7 @@ def finetune(
         method: resolved entry: name, stages, recipe.
         seed: run seed; it also chooses the fold on tasks that have folds.
         progress: saved states of this job.
+        code: digest of the code that runs, for the record.
 
     The record is the same for the same config, code, data and versions; the meter never is.
     """
@@ -58,6 +60,7 @@ def finetune(
             "seed": seed,
             "training_images": len(examples),
             "history": history,
+            "code": code,
             "data": data.digests,
             "model": sha256(model / WEIGHTS),
             "head": sha256(head),

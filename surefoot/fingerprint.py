@@ -8,13 +8,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def code_digest(script: str) -> str:
+def code_digest(script: str, *others: str) -> str:
     """Digest of `scripts/{script}.py` and of every module of this package that it imports, directly or not.
 
-    The digest is of the parsed source without comments, docstrings and layout.
-    Raises FileNotFoundError for an unknown script.
+    The digest is of the parsed source without comments, docstrings and layout; `others` are further files that the code
+    reads, such as templates, taken as they are. Raises FileNotFoundError for an unknown script or file.
     """
     digest = hashlib.sha256()
+    for other in others:
+        digest.update((ROOT / other).read_bytes())
     for path in sorted(_closure(ROOT / "scripts" / f"{script}.py")):
         digest.update(f"{path.relative_to(ROOT)}\n{_parsed(path)[0]}\n".encode())
     return digest.hexdigest()[:16]

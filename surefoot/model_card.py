@@ -132,8 +132,8 @@ A caption is a phrase around facts: any of the emoji's name, Unicode's group in 
 fit every style: {plain}. Phrases that say the style: {phrases}.
 The class is said only of {sizes["words"]} of the {sizes["concepts"]} concepts of the tasks, about
 {CLASS_WORD_SHARE:.0%}, chosen by a hash of the concept. (The name itself shares a word with the class in
-{sizes["named"]} concepts, such as “red heart”.) Both draws are independent of the folds. What was seen follows from the functions `has_class_word` and
-`is_held_out` in `surefoot/tasks/emoji_names.py`.
+{sizes["named"]} concepts, such as “red heart”.) Both draws are independent of the folds.
+What was seen follows from the functions `has_class_word` and `is_held_out` in `surefoot/tasks/emoji_names.py`.
 
 ## Accuracy
 

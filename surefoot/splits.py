@@ -44,12 +44,12 @@ def read_split(folder: Path) -> Split:
 
     Raises UserError when a file is missing, cut off or changed.
     """
-    manifest = read_json(folder / MANIFEST)
+    digests = read_json(folder / MANIFEST).get("sha256", {})
     for name in FILES:
         path = folder / name
         if not path.is_file():
             raise UserError(f"{path} is missing; delete the folder {folder} and rerun to prepare it again")
-        if sha256(path) != manifest["sha256"][name]:
+        if sha256(path) != digests.get(name):
             raise UserError(
                 f"{path} does not match the digest in {folder / MANIFEST}: it was cut off or changed. "
                 f"Delete the folder {folder} and rerun to prepare it again"

@@ -169,7 +169,7 @@ def test_every_method_trains_and_moves_only_what_it_declares(
     if entry["stages"]:
         ends = [tmp_path / "weights.safetensors"]
         out = (*ends, tmp_path / "record.json", tmp_path / "meter.json")
-        finetune(model, head, data, entry, 0, Resumable(tmp_path / "state", "job"), *out)
+        finetune(model, head, data, entry, 0, Resumable(tmp_path / "state", "job"), "code", *out)
         before, after = start_of(model, head), load_state(ends[0])
         declared = tuple(PARTS[part] for stage in entry["stages"] for part in stage["train"])
         assert before.keys() == after.keys()
@@ -198,7 +198,7 @@ def test_a_run_repeats_to_the_byte_and_its_record_holds_no_measurement(
     for number in range(2):
         folder = tmp_path / str(number)
         out = [folder / name for name in ("weights.safetensors", "record.json", "meter.json")]
-        finetune(model, heads[TASKS[0]], data, entry, 1, Resumable(folder / "state", "job"), *out)
+        finetune(model, heads[TASKS[0]], data, entry, 1, Resumable(folder / "state", "job"), "code", *out)
         files.append([path.read_bytes() for path in out[:2]])
     assert files[0] == files[1]
 

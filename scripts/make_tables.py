@@ -19,4 +19,4 @@ if "snakemake" in globals():
             paths(records.inference),
             snakemake.params.story,
         )
-        write_tables(tables, paths(snakemake.output.tables)[0].parent)
+        write_tables(tables, snakemake.params.story["titles"], paths(snakemake.output.tables)[0].parent)

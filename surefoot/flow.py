@@ -168,6 +168,12 @@ class Plan:
             if self.trained(method)
         ]
 
+    def _titles(self) -> dict[str, str]:
+        """Printed names of the eval sets; a dagger marks those with a note."""
+        sets = [eval_set for task in self.config.run.tasks for eval_set in self.tasks[task].eval_sets]
+        titles = {s.name: s.title + ("†" if s.note else "") for s in sets}
+        return titles | {"id_test": "ID test", "average": "Average under shift"}
+
     def story(self) -> dict[str, Any]:
         """What tables, figures and report read of the config."""
         methods = self.config.run.methods
@@ -177,6 +183,7 @@ class Plan:
             | {f"{m}.pair": f"{self.config.methods[m].label}, two seeds" for m in self.config.run.pairs},
             "references": {m: self.config.methods[m].reference for m in methods},
             "tasks": {t: self.config.tasks[t].model_dump() for t in self.config.run.tasks},
+            "titles": self._titles(),
             "notes": {t: {s.name: s.note for s in self.tasks[t].eval_sets if s.note} for t in self.config.run.tasks},
             "seeds": list(self.config.seeds),
             "fixed_alpha": self.config.fixed_alpha,

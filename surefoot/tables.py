@@ -52,7 +52,11 @@ def alpha_systems(results: Results, method: str) -> dict[str, System]:
         RULES["ood_val"]: results.chosen(method, "ood_val"),
         RULES["oracle"]: results.oracle(method),
     }
-    return {rule: System(method, f"{label}, {rule}", (per_seed,)) for rule, per_seed in alphas.items()}
+    ends = {"alpha 0 (zero-shot)": "Zero-shot", "alpha 1 (fine-tuned)": label}
+    return {
+        rule: System(method, ends.get(rule, f"{label} + WiSE ({rule})"), (per_seed,))
+        for rule, per_seed in alphas.items()
+    }
 
 
 def alpha_table(results: Results) -> pd.DataFrame:
@@ -192,7 +196,9 @@ def _wide(table: pd.DataFrame, index: list[str]) -> pd.DataFrame:
 
 
 def _layout_metrics(table: pd.DataFrame) -> pd.DataFrame:
-    ends = table[(table["space"] == "weights") & table["alpha"].isin([0.0, 1.0]) & (table["role"] != "id_val")]
+    ends = table[
+        (table["space"] == "weights") & table["alpha"].isin([0.0, 1.0]) & table["role"].isin(["id_test", "ood_test"])
+    ]
     wide = ends.pivot_table(
         index=["task", "model", "method", "alpha", "eval_set"], columns="metric", values="value", sort=False
     )
@@ -203,7 +209,8 @@ def _layout_effects(table: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(
         difference=table.apply(lambda row: f"{row['value']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]", axis=1)
     )
-    return table[["task", "model", "effect", "label", "against", "eval_set", "difference", "verdict", "expected"]]
+    named = table.rename(columns={"label": "model 1", "against": "model 2", "eval_set": "on"})
+    return named[["task", "model", "effect", "model 1", "model 2", "on", "difference", "verdict", "expected"]]
 
 
 LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
@@ -216,8 +223,13 @@ LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
 }
 
 
-def layout(name: str, table: pd.DataFrame) -> pd.DataFrame:
-    """The printed form of a tidy table: columns that say the same in every row are dropped."""
+def layout(name: str, table: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
+    """The printed form of a tidy table: columns that say the same in every row are dropped.
+
+    `titles` are the printed names of eval sets.
+    """
+    if "eval_set" in table:
+        table = table.assign(eval_set=table["eval_set"].replace(titles))
     printed = LAYOUTS[name](table)
     same = [column for column in ("task", "model") if printed[column].nunique() == 1]
     return printed.drop(columns=same)
@@ -241,10 +253,10 @@ def build_tables(
     return tables | {"cost": cost_table(meters, inference)}
 
 
-def write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> None:
+def write_tables(tables: dict[str, pd.DataFrame], titles: dict[str, str], folder: Path) -> None:
     """Write every table as CSV (tidy), Markdown and LaTeX (printed)."""
     for name, table in tables.items():
-        printed = layout(name, table).fillna("")
+        printed = layout(name, table, titles).fillna("")
         with atomic(folder / f"{name}.csv") as partial:
             table.to_csv(partial, index=False, float_format="%.6g")
         with atomic(folder / f"{name}.md") as partial:
@@ -260,7 +272,7 @@ def to_latex(printed: pd.DataFrame) -> str:
     return escaped.to_latex(index=False, column_format="l" * len(printed.columns))
 
 
-_LATEX = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+_LATEX = {"†": "\\textdagger{}", "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
 
 
 def _escape(text: str) -> str:

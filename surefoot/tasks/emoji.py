@@ -33,7 +33,7 @@ STYLE_SETS = (
     EvalSet("id_test", "Twemoji", "id_test", (Part("twemoji", "test"),)),
     EvalSet("line", "Line", "ood_test", (Part("line", "test"),)),
     EvalSet("glyph", "Glyph", "ood_test", (Part("glyph", "test"),)),
-    EvalSet("openmoji", "OpenMoji", "ood_test", (Part("openmoji", "test"),), note="style seen in ood_val"),
+    EvalSet("openmoji", "OpenMoji", "ood_test", (Part("openmoji", "test"),), note="is a style that ood_val shows"),
 )
 
 

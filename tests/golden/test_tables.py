@@ -26,7 +26,7 @@ def make_tables(folder: Path) -> None:
     metrics = [RECORDS / path / "metrics.parquet" for path in order]
     predictions = [RECORDS / path / "predictions.parquet" for path in order]
     tables = build_tables(metrics, predictions, [], [], story)
-    write_tables({name: tables[name] for name in NAMES}, folder)
+    write_tables({name: tables[name] for name in NAMES}, story["titles"], folder)
 
 
 @pytest.mark.parametrize("form", ["csv", "md", "tex"])

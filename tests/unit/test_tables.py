@@ -178,7 +178,7 @@ def test_metrics_table_averages_seeds_and_ood_tests(results: Results) -> None:
 def test_printed_cells_are_the_tidy_ones_and_gaps_stay_empty(results: Results) -> None:
     table = main_table(results)
     missing = (table["label"] == "FT") & (table["eval_set"] == "line")
-    printed = layout("main", table[~missing]).set_index("label")
+    printed = layout("main", table[~missing], {}).set_index("label")
     assert list(printed.columns) == ["alpha", "id_test", "line", "glyph", AVERAGE]
     assert pd.isna(printed.loc["FT", "line"])
     kept = table[~missing]
@@ -207,7 +207,7 @@ def test_latex_escapes_every_special_character() -> None:
 
 def test_tables_are_written_in_three_forms_and_read_back(results: Results, tmp_path: Path) -> None:
     table = main_table(results)
-    write_tables({"main": table}, tmp_path)
+    write_tables({"main": table}, {}, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {"main.csv", "main.md", "main.tex"}
     read = pd.read_csv(tmp_path / "main.csv")
     np.testing.assert_allclose(read["value"], table["value"], rtol=1e-5)

@@ -106,7 +106,7 @@ def test_export_is_a_model_for_plain_open_clip(after_smoke: Path) -> None:
     from safetensors.torch import load_file
 
     stem = after_smoke / "results/export/emoji-smoke/emoji-clip/ft"
-    snakemake(after_smoke, "--cores", "1", *SMOKE, str((stem / "alpha-1.safetensors").relative_to(after_smoke)))
+    snakemake(after_smoke, "--cores", "1", str((stem / "alpha-1.safetensors").relative_to(after_smoke)), *SMOKE)
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{after_smoke}/results/models/emoji-clip")
     open_clip.load_checkpoint(model, str(stem / "alpha-1.safetensors"))
     tuned = load_file(after_smoke / "results/finetune/emoji-smoke/emoji-clip/ft/seed-0/weights.safetensors")

@@ -38,7 +38,7 @@ def test_mistakes_in_the_config_are_named(clone: Path, setting: str, message: st
 
 def test_wrong_alpha_of_an_export_is_named(clone: Path) -> None:
     target = "results/export/emoji-smoke/emoji-clip/ft/alpha-1.5.safetensors"
-    done = snakemake(clone, "-n", *SMOKE, target, check=False)
+    done = snakemake(clone, "-n", target, *SMOKE, check=False)
     assert done.returncode != 0
     assert "alpha 1.5 is not between 0 (zero-shot) and 1 (fine-tuned)" in done.stdout
 
@@ -46,7 +46,7 @@ def test_wrong_alpha_of_an_export_is_named(clone: Path) -> None:
 def test_truncated_published_weights_are_refused(clone: Path) -> None:
     weights = clone / "resources/emoji-clip/open_clip_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    done = snakemake(clone, "--cores", "1", *SMOKE, "results/models/emoji-clip", check=False)
+    done = snakemake(clone, "--cores", "1", "results/models/emoji-clip", *SMOKE, check=False)
     assert done.returncode != 0
     assert f"surefoot: {weights.relative_to(clone)} does not match" in done.stdout
     assert "git checkout" in done.stdout
@@ -56,7 +56,7 @@ def test_truncated_split_is_refused_and_nothing_else_is_lost(after_smoke: Path) 
     images = after_smoke / "results/data/emoji/line/images.npy"
     images.write_bytes(images.read_bytes()[:-1000])
     before = (after_smoke / FINETUNE / "seed-0/weights.safetensors").read_bytes()
-    done = snakemake(after_smoke, "--cores", "1", *SMOKE, "--forcerun", "evaluate", check=False)
+    done = snakemake(after_smoke, "--cores", "1", "--forcerun", "evaluate", *SMOKE, check=False)
     assert done.returncode != 0
     assert "images.npy does not match the digest" in done.stdout
     assert "Delete the folder results/data/emoji/line and rerun" in done.stdout
@@ -81,7 +81,7 @@ def test_killed_run_goes_on_and_ends_with_the_same_bytes(smoke: Path, after_smok
             path.unlink() if path.is_file() else None
     state = after_smoke / "results/.state/finetune/emoji-smoke/emoji-clip/ft/seeds/fingerprint"
     running = subprocess.Popen(
-        [SNAKEMAKE, "--cores", "1", *SMOKE, f"{FINETUNE}/seed-0/weights.safetensors"],
+        [SNAKEMAKE, "--cores", "1", f"{FINETUNE}/seed-0/weights.safetensors", *SMOKE],
         cwd=after_smoke,
         start_new_session=True,
         stdout=subprocess.DEVNULL,

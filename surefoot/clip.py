@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from surefoot.files import UserError, atomic, read_json
+from surefoot.files import UserError, atomic, read_json, sha256
 
 CONFIG, WEIGHTS, MERGES = "open_clip_config.json", "open_clip_model.safetensors", "merges.txt.gz"
+SOURCE = "source.json"  # where the weights come from, and their digest
 
 Tokenizer = Callable[[list[str]], torch.Tensor]
 State = dict[str, torch.Tensor]
@@ -32,6 +33,11 @@ def load_clip(folder: Path) -> open_clip.CLIP:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing; rerun snakemake to fetch or make the model")
+    source = folder / SOURCE
+    if source.is_file() and sha256(folder / WEIGHTS) != read_json(source).get("sha256"):
+        raise UserError(
+            f"{folder / WEIGHTS} does not match {source}: it was cut off or changed; delete {folder} and rerun"
+        )
     try:
         return open_clip.create_model(f"local-dir:{folder}", precision="fp32", device="cpu").eval()
     except Exception as error:

@@ -21,7 +21,7 @@ from surefoot.data import Data, Examples
 from surefoot.device import pick_device
 from surefoot.files import atomic, write_json
 from surefoot.interpolate import check_alike, interpolate
-from surefoot.records import metered, run_digest
+from surefoot.records import load_trained, metered, run_digest
 from surefoot.seeds import torch_stream
 
 SPACES = ("weights", "outputs")
@@ -208,8 +208,8 @@ def evaluate_runs(
     images = 0
     with metered(0) as cost:
         for position, seed in enumerate(seeds):
-            theta0 = _on(device, load_state(starts[position])) if starts else zero_shot
-            theta1 = _on(device, load_state(ends[position])) if ends else zero_shot
+            theta0 = _on(device, load_trained(starts[position])) if starts else zero_shot
+            theta1 = _on(device, load_trained(ends[position])) if ends else zero_shot
             line = Line(classifier, theta0, theta1, alphas if ends else [0.0])
             table, per_image = evaluate_line(line, data, preprocess, seed, batch, renders, f"{name} seed {seed}")
             digest = run_digest(ends[position].with_name("record.json")) if ends else ""

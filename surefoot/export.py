@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from surefoot.clip import load_clip, load_state, zero_shot_classifier
 from surefoot.files import atomic
 from surefoot.interpolate import interpolate
+from surefoot.records import load_trained
 
 IMAGE = "image."
 
@@ -21,7 +22,7 @@ def export_model(
     has them) and the class names as JSON in its metadata: logits = exp(logit_scale) * features @ weight.T.
     """
     theta0 = zero_shot_classifier(folder, load_state(head)).state_dict()
-    merged = interpolate(theta0, load_state(end), alpha)
+    merged = interpolate(theta0, load_trained(end), alpha)
     clip = load_clip(folder)
     tower = {f"visual.{key.removeprefix(IMAGE)}": t for key, t in merged.items() if key.startswith(IMAGE)}
     state = {**clip.state_dict(), **tower}

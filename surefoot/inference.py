@@ -10,6 +10,7 @@ from surefoot.clip import Classifier, Preprocess, State, load_state, zero_shot_c
 from surefoot.data import Data
 from surefoot.device import pick_device
 from surefoot.interpolate import interpolate
+from surefoot.records import load_trained
 
 ROUNDS = 7
 
@@ -24,7 +25,7 @@ def measure_inference(model: Path, head: Path, end: Path, data: Data, seed: int,
     start = load_state(head)
     classifier = zero_shot_classifier(model, start)
     theta0 = {key: tensor.clone() for key, tensor in classifier.state_dict().items()}
-    theta1 = load_state(end)
+    theta1 = load_trained(end)
 
     def build(theta: State) -> Classifier:
         built = zero_shot_classifier(model, start)

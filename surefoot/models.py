@@ -7,7 +7,7 @@ import open_clip
 from safetensors.torch import save_file
 
 from surefoot import config
-from surefoot.clip import CONFIG, MERGES, WEIGHTS
+from surefoot.clip import CONFIG, MERGES, SOURCE, WEIGHTS
 from surefoot.files import UserError, atomic, read_json, sha256, write_json
 
 
@@ -20,7 +20,7 @@ def fetch_model(source: config.Model, folder: Path) -> None:
         _copy(Path(source.folder), folder)
     else:
         _download(source.architecture, source.pretrained, folder)
-    write_json(folder / "source.json", {**source.model_dump(exclude_none=True), "sha256": sha256(folder / WEIGHTS)})
+    write_json(folder / SOURCE, {**source.model_dump(exclude_none=True), "sha256": sha256(folder / WEIGHTS)})
 
 
 def _copy(origin: Path, folder: Path) -> None:

@@ -11,7 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from surefoot.files import read_json
+from surefoot.clip import State, load_state
+from surefoot.files import UserError, read_json, sha256
 
 VERSIONED = ("torch", "torchvision", "open_clip_torch", "numpy", "pandas")
 
@@ -19,6 +20,19 @@ VERSIONED = ("torch", "torchvision", "open_clip_torch", "numpy", "pandas")
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide the bytes of a result."""
     return {"python": platform.python_version()} | {package: version(package) for package in VERSIONED}
+
+
+def load_trained(weights: Path) -> State:
+    """Weights of a fine-tuning run, checked against the record beside them.
+
+    Raises UserError when they are missing, cut off or changed.
+    """
+    expected = read_json(weights.with_name("record.json")).get("weights")
+    if weights.is_file() and sha256(weights) != expected:
+        raise UserError(
+            f"{weights} does not match its record: it was cut off or changed; delete it and rerun snakemake"
+        )
+    return load_state(weights)
 
 
 def run_digest(record: Path) -> str:

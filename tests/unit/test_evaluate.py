@@ -12,8 +12,9 @@ from surefoot import config, metrics
 from surefoot.clip import Classifier, Preprocess, State, save_state, zero_shot_classifier
 from surefoot.data import Data, Examples
 from surefoot.evaluate import METRICS, Line, evaluate_line, evaluate_runs, prediction_column, score
-from surefoot.files import write_json
+from surefoot.files import UserError, sha256, write_json
 from surefoot.interpolate import interpolate
+from surefoot.records import load_trained
 from tests.tiny import clone, moved, same_bytes
 
 ALPHAS = [0.0, 0.25, 0.5, 1.0]
@@ -225,7 +226,7 @@ def runs(tmp_path: Path, head: State, start: State) -> Iterator[tuple[Path, list
     for seed in (0, 1):
         folder = tmp_path / f"seed-{seed}"
         save_state(folder / "weights.safetensors", moved(start, ("image.", "head."), seed))
-        write_json(folder / "record.json", {"seed": seed})
+        write_json(folder / "record.json", {"seed": seed, "weights": sha256(folder / "weights.safetensors")})
         ends.append(folder / "weights.safetensors")
     yield tmp_path / "head.safetensors", ends
 
@@ -255,3 +256,10 @@ def test_runs_of_all_seeds_go_into_one_table(model: Path, data: Data, runs: tupl
 def test_preprocess_is_part_of_the_path(preprocess: Preprocess) -> None:
     """The evaluation fixture is only meaningful if the tiny model's own pixel statistics are used."""
     assert preprocess.mean == (0.5, 0.4, 0.3)
+
+
+def test_changed_weights_are_refused(runs: tuple[Path, list[Path]]) -> None:
+    weights = runs[1][0]
+    weights.write_bytes(weights.read_bytes()[:-4])
+    with pytest.raises(UserError, match="does not match its record"):
+        load_trained(weights)

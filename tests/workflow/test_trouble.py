@@ -63,6 +63,14 @@ def test_truncated_split_is_refused_and_nothing_else_is_lost(after_smoke: Path) 
     assert (after_smoke / FINETUNE / "seed-0/weights.safetensors").read_bytes() == before
 
 
+def test_truncated_weights_are_refused(after_smoke: Path) -> None:
+    weights = after_smoke / FINETUNE / "seed-1/weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    done = snakemake(after_smoke, "--cores", "1", "--allowed-rules", "evaluate", *SMOKE, check=False)
+    assert done.returncode != 0
+    assert "seed-1/weights.safetensors does not match its record" in done.stdout
+
+
 def test_nan_loss_is_named(after_smoke: Path) -> None:
     overlay = after_smoke / "overlay.yaml"
     overlay.write_text("methods: {ft: {recipes: {smoke: {learning_rate: 1.0e+30, clip_norm: null}}}}")

@@ -38,12 +38,13 @@ def draw_figures(tables: Path, story: dict[str, Any], folder: Path) -> None:
     ):
         with atomic(folder / f"{name}.csv") as partial:
             points.to_csv(partial, index=False, float_format="%.6g")
+        # The style holds while saving too: it fixes the identifiers inside an SVG.
         with plt.rc_context({**sns.axes_style("ticks"), **STYLE}):
             figure = draw(points, story)
-        for form in ("svg", "png"):
-            with atomic(folder / f"{name}.{form}") as partial:
-                stable = {"Date": None} if form == "svg" else {"Software": None}
-                figure.savefig(partial, format=form, dpi=200, bbox_inches="tight", metadata=stable)
+            for form in ("svg", "png"):
+                with atomic(folder / f"{name}.{form}") as partial:
+                    stable = {"Date": None} if form == "svg" else {"Software": None}
+                    figure.savefig(partial, format=form, dpi=200, bbox_inches="tight", metadata=stable)
         plt.close(figure)
 
 

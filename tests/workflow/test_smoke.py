@@ -40,7 +40,7 @@ def test_everything_is_made(smoke: Path) -> None:
 def test_records_agree_with_tables(smoke: Path) -> None:
     records = pd.concat(pd.read_parquet(p) for p in (smoke / "results/evaluate").rglob("metrics.parquet"))
     main = pd.read_csv(smoke / "results/tables/main.csv")
-    tuned = main[(main["method"] == "ft") & (main["alpha"] == 1) & (main["eval_set"] == "line")]["value"].item()
+    tuned = main[(main["label"] == "FT") & (main["eval_set"] == "line")]["value"].item()
     rows = records[
         (records["method"] == "ft")
         & (records["alpha"] == 1)

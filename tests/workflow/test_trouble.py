@@ -54,7 +54,9 @@ def test_truncated_published_weights_are_refused(clone: Path) -> None:
 
 def test_truncated_split_is_refused_and_nothing_else_is_lost(after_smoke: Path) -> None:
     images = after_smoke / "results/data/emoji/line/images.npy"
+    times = images.stat()
     images.write_bytes(images.read_bytes()[:-1000])
+    os.utime(images, ns=(times.st_atime_ns, times.st_mtime_ns))  # a damage that no time stamp shows
     before = (after_smoke / FINETUNE / "seed-0/weights.safetensors").read_bytes()
     done = snakemake(after_smoke, "--cores", "1", "--forcerun", "evaluate", *SMOKE, check=False)
     assert done.returncode != 0
@@ -92,6 +94,7 @@ def test_killed_run_goes_on_and_ends_with_the_same_bytes(smoke: Path, after_smok
         [SNAKEMAKE, "--cores", "1", f"{FINETUNE}/seed-0/weights.safetensors", *SMOKE],
         cwd=after_smoke,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # background jobs ignore Ctrl-C
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -29,7 +29,7 @@ env: .venv/installed
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
 	($(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION) \
-	  && VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync -q --compile-bytecode requirements.lock) \
+	  && VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync -q --require-hashes --compile-bytecode requirements.lock) \
 	  || $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	touch $@
 

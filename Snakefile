@@ -27,12 +27,12 @@ localrules:
     tables,
     figures,
     pretrain,
-    exports,
+    export,
 
 
 rule all:
     default_target: True
     input:
-        "results/report.html",
-        TABLE_FILES,
-        FIGURE_FILES,
+        report="results/report.html",
+        tables=TABLE_FILES,
+        figures=FIGURE_FILES,

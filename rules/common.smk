@@ -14,8 +14,11 @@ from surefoot.fingerprint import code_digest
 flow.share_library()
 try:
     PLAN = flow.Plan(parse_config(config))
+    PLAN.check()
 except UserError as error:
     raise WorkflowError(str(error)) from None
+except ModuleNotFoundError as error:
+    raise WorkflowError(f"the package {error.name} is missing; make the environment with `make env`") from None
 
 
 wildcard_constraints:

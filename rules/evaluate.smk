@@ -6,6 +6,7 @@ rule evaluate:
         model="results/models/{model}",
         head="results/zeroshot/{task}/{model}/head.safetensors",
         ends=PLAN.weights,
+        records=PLAN.records,
         splits=PLAN.splits,
     output:
         metrics="results/evaluate/{task}/{model}/{method}/metrics.parquet",
@@ -39,6 +40,8 @@ use rule evaluate as evaluate_pair with:
         head="results/zeroshot/{task}/{model}/head.safetensors",
         starts=PLAN.partner_weights,
         ends=PLAN.weights,
+        records=PLAN.records,
+        start_records=PLAN.partner_records,
         splits=PLAN.splits,
     output:
         metrics="results/evaluate/{task}/{model}/{method}.pair/metrics.parquet",

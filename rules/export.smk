@@ -1,7 +1,7 @@
 """Merged models for use elsewhere, which plain open_clip loads."""
 
 
-rule export:
+rule export_model:
     input:
         model="results/models/{model}",
         head="results/zeroshot/{task}/{model}/head.safetensors",
@@ -26,7 +26,6 @@ rule export:
         "../scripts/export_model.py"
 
 
-# `export` names the rule above, so the target that exports every method of the run is the plural.
-rule exports:
+rule export:
     input:
-        PLAN.export_files(),
+        models=PLAN.export_files(),

@@ -26,8 +26,6 @@ rule finetune:
     params:
         task=PLAN.task_entry,
         method=PLAN.method_entry,
-        seeds=PLAN.job_seeds,
-        state=f"results/.state/finetune/{{task}}/{{model}}/{{method}}/{JOB}",
         code=code_digest("finetune"),
     message:
         "Fine-tune {wildcards.model} on {wildcards.task} with {wildcards.method}"
@@ -49,8 +47,6 @@ if SHARED:
         params:
             task=PLAN.task_entry,
             method=PLAN.method_entry,
-            seeds=list(PLAN.partner.values()),
-            state="results/.state/finetune/{task}/{model}/{method}/partners",
             code=code_digest("finetune"),
         message:
             "Fine-tune the partners of {wildcards.method} for ensembles of two seeds on {wildcards.task}"

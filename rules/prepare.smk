@@ -28,7 +28,6 @@ rule fetch_model:
         model=directory("results/models/{model}"),
     log:
         "results/logs/models/{model}.log",
-    retries: 2
     threads: 1
     resources:
         mem_mb=COMPUTE_MB,
@@ -58,6 +57,7 @@ rule task_card:
         runtime=10,
     params:
         task=PLAN.task_entry,
+        metric=PLAN.metric,
         code=code_digest("write_task_card"),
     message:
         "Write the card of task {wildcards.task}"

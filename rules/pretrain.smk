@@ -34,12 +34,14 @@ rule pretrain:
 rule model_card:
     input:
         model="results/models/emoji-clip",
+        made="resources/emoji-clip/pretrain.json",
         head="results/zeroshot/emoji-style/emoji-clip/head.safetensors",
         splits=PLAN.pretraining_splits(),
         metrics="results/evaluate/emoji-style/emoji-clip/ft/metrics.parquet",
         predictions="results/evaluate/emoji-style/emoji-clip/ft/predictions.parquet",
     output:
         card="results/tables/model-emoji-clip.md",
+        draws="results/tables/model-emoji-clip-draws.csv",
     log:
         "results/logs/cards/emoji-clip.log",
     threads: 1
@@ -49,7 +51,6 @@ rule model_card:
         runtime=30,
     params:
         task=PLAN.task_entry_of("emoji-style"),
-        how=PLAN.config.pretraining.model_dump(),
         bootstrap=PLAN.config.bootstrap.model_dump(),
         code=code_digest("write_model_card"),
     message:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from surefoot.cards import contact_sheet
 from surefoot.data import Data, split_folders
-from surefoot.flow import load_task
 from surefoot.job import job
+from surefoot.tasks import load_task
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from surefoot.device import pick_device
 from surefoot.export import export_model
-from surefoot.flow import load_task
 from surefoot.job import job, paths
+from surefoot.tasks import load_task
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -5,37 +5,34 @@ from typing import TYPE_CHECKING
 
 from surefoot.data import Data, split_folders
 from surefoot.finetune import finetune
-from surefoot.flow import load_task
 from surefoot.job import job, paths
-from surefoot.resume import Resumable, fingerprint
+from surefoot.resume import Resumable, fingerprint, state_folder
+from surefoot.tasks import load_task
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 
-def main(
-    model: Path, head: Path, data: Data, method: dict, seeds: list[int], code: str, outputs: list, progress: Resumable
-) -> None:
-    """Train every seed; `outputs` holds the paths of weights, record and meter per seed."""
-    for seed, files in zip(seeds, outputs, strict=True):
-        finetune(model, head, data, method, seed, progress, code, *files)
-    progress.discard()
+def main(model: Path, head: Path, data: Data, task: dict, method: dict, code: str, outputs: list) -> None:
+    """Train every run; `outputs` holds the paths of weights, record and meter per run, whose folder names the seed."""
+    mark = fingerprint(task, method, code, data.digests, model, head)
+    states = [Resumable(state_folder(weights.parent), mark) for weights, _, _ in outputs]
+    for files, state in zip(outputs, states, strict=True):
+        seed = int(files[0].parent.name.removeprefix("seed-"))
+        finetune(model, head, data, method, seed, state, code, *files)
+    for state in states:
+        state.discard()
 
 
 if "snakemake" in globals():
     with job(snakemake.log[0]):
         given, out = snakemake.params, snakemake.output
-        model, head = Path(snakemake.input.model), Path(snakemake.input.head)
-        data = Data(load_task(given.task), split_folders(snakemake.input.splits))
         main(
-            model=model,
-            head=head,
-            data=data,
+            model=Path(snakemake.input.model),
+            head=Path(snakemake.input.head),
+            data=Data(load_task(given.task), split_folders(snakemake.input.splits)),
+            task=given.task,
             method=given.method,
-            seeds=given.seeds,
             code=given.code,
             outputs=list(zip(paths(out.weights), paths(out.record), paths(out.meter), strict=True)),
-            progress=Resumable(
-                Path(given.state), fingerprint(given.task, given.method, given.code, data.digests, model, head)
-            ),
         )

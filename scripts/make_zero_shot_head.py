@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from surefoot import config
 from surefoot.clip import save_state
 from surefoot.device import pick_device
-from surefoot.flow import load_task
 from surefoot.job import job
+from surefoot.tasks import load_task
 from surefoot.zeroshot import zero_shot_head
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from surefoot.data import Data, split_folders
 from surefoot.files import write_json
-from surefoot.flow import load_task
 from surefoot.inference import measure_inference
 from surefoot.job import job, paths
+from surefoot.tasks import load_task
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surefoot.job import job
+from surefoot.prepare import prepare
 from surefoot.splits import write_split
-from surefoot.tasks import prepare
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -3,16 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from surefoot import config
 from surefoot.clip import load_state
 from surefoot.data import Data, split_folders
 from surefoot.device import pick_device
-from surefoot.files import atomic
-from surefoot.flow import load_task
+from surefoot.files import atomic, read_json
 from surefoot.job import job
-from surefoot.model_card import fine_tuning_gain, model_card, zero_shot_by_style
+from surefoot.model_card import draws, fine_tuning_gain, model_card, zero_shot_by_style
+from surefoot.results import read_records
+from surefoot.tasks import load_task
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -25,8 +24,12 @@ if "snakemake" in globals():
         bootstrap = config.Bootstrap.model_validate(given.bootstrap)
         data = Data(load_task(given.task), split_folders(snakemake.input.splits))
         scores = zero_shot_by_style(model, load_state(Path(snakemake.input.head)), data, bootstrap)
-        metrics, predictions = map(pd.read_parquet, (snakemake.input.metrics, snakemake.input.predictions))
+        metrics, predictions = map(read_records, (snakemake.input.metrics, snakemake.input.predictions))
         gain = fine_tuning_gain(metrics, predictions, bootstrap)
-        how = config.Pretraining.model_validate(given.how)
         with atomic(Path(snakemake.output.card)) as partial:
-            partial.write_text(model_card(model, how, scores, gain, bootstrap.level), encoding="utf-8")
+            partial.write_text(
+                model_card(model, read_json(Path(snakemake.input.made)), scores, gain, bootstrap.level),
+                encoding="utf-8",
+            )
+        with atomic(Path(snakemake.output.draws)) as partial:
+            draws().to_csv(partial, index=False)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from surefoot.cards import task_card
 from surefoot.files import atomic
-from surefoot.flow import load_task
 from surefoot.job import job
+from surefoot.tasks import load_task
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -14,4 +14,4 @@ if TYPE_CHECKING:
 
 if "snakemake" in globals():
     with job(snakemake.log[0]), atomic(Path(snakemake.output.card)) as partial:
-        partial.write_text(task_card(load_task(snakemake.params.task)), encoding="utf-8")
+        partial.write_text(task_card(load_task(snakemake.params.task), snakemake.params.metric), encoding="utf-8")

@@ -11,7 +11,7 @@ from surefoot.tasks import Task
 SHEET_CLASSES, SHEET_EXAMPLES = 10, 3
 
 
-def task_card(task: Task) -> str:
+def task_card(task: Task, metric: str) -> str:
     """Markdown: classes, prompts, metric, chance level, eval sets with their roles, licences."""
     sets = "\n".join(
         f"| {s.name} | {s.title}{f' ({s.note})' if s.note else ''} | {s.role} | {', '.join(p.split for p in s.parts)} |"
@@ -20,7 +20,7 @@ def task_card(task: Task) -> str:
     templates = "\n".join(f"- {template.format('{class}')}" for template in task.templates)
     return f"""# Task {task.name}
 
-{task.title}. Main metric: {task.metric}; uniform guessing scores {task.chance:.1f} %.
+{task.title}. Main metric: {metric}; uniform guessing scores {task.chance:.1f} %.
 Trained on: {", ".join(part.split for part in task.train)}. Intervals resample: {task.cluster}.
 
 | eval set | images | role | prepared splits |

@@ -19,7 +19,8 @@ FamilyName = Literal["emoji"]
 TERM_NAMES: tuple[str, ...] = get_args(TermName)
 METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")]
+# A dot would clash with what the workflow appends, as in ft.pair.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_@-]*$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -133,13 +134,14 @@ class Pretraining(Section):
     """How the embedded CLIP is made from nothing (target `pretrain`)."""
 
     seed: int = Field(0, description="Seed of the weights, the order of the samples, the captions and the changes.")
-    steps: int = Field(20000, gt=0, description="Optimizer steps.")
+    steps: int = Field(35000, gt=0, description="Optimizer steps.")
     batch_size: int = Field(64, gt=1, description="Image-caption pairs per step.")
     learning_rate: float = Field(1.2e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(
         0.1, ge=0, description="Decoupled weight decay of matrices; biases and norms have none."
     )
-    warmup: int = Field(500, ge=0, description="Steps of linear warm-up; then a half cosine to zero.")
+    warmup: int = Field(500, ge=0, description="Steps of linear warm-up of each cycle; then a half cosine to zero.")
+    restarts: list[int] = Field([20000], description="Steps at which a new cycle of the learning rate starts.")
     style_caption: Share = Field(0.3, description="Share of captions that say the style of the drawing.")
     name_caption: Share = Field(0.8, description="Share of captions that say the emoji's name.")
     class_caption: Share = Field(0.7, description="Share of captions that say the class, for concepts where they may.")
@@ -190,7 +192,6 @@ class Config(Section):
             ("run.tasks", self.run.tasks, self.tasks),
             ("run.models", self.run.models, self.models),
             ("run.methods", self.run.methods, self.methods),
-            ("run.pairs", self.run.pairs, self.run.methods),
             *((f"tasks.{n}.recipe", [task.recipe], self.recipes) for n, task in self.tasks.items()),
             *((f"methods.{n}.recipes", method.recipes, self.recipes) for n, method in self.methods.items()),
         ):
@@ -201,7 +202,18 @@ class Config(Section):
             raise ValueError(f"alpha_step: {self.alpha_step} does not divide 1; try 0.1 or 0.05")
         if self.fixed_alpha not in self.alphas:
             raise ValueError(f"fixed_alpha: {self.fixed_alpha} is not on the grid {self.alphas}")
+        if not any(self.methods[method].stages for method in self.run.methods):
+            raise ValueError("run.methods: none of them trains anything; add one that does, such as ft")
+        for key, names in (("seeds", self.seeds), *((f"run.{k}", v) for k, v in self.run.model_dump().items())):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{key}: an entry stands twice in {names}")
+        for name, task in self.tasks.items():
+            if task.family not in self.image_size:
+                raise ValueError(f"image_size: missing key {task.family}, the family of task {name}")
         for pair in self.run.pairs:
+            if pair not in self.run.methods:
+                near = suggestion(pair, self.run.methods)
+                raise ValueError(f"run.pairs: {pair!r} is not in run.methods (or set run.pairs to []){near}")
             if not self.methods[pair].stages:
                 raise ValueError(f"run.pairs: {pair} trains nothing, so two seeds of it are one model")
         for name in self.methods:

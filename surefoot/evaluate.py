@@ -4,6 +4,7 @@ A alphas, B batch, C classes, N images. Two ways to combine the ends: `weights` 
 averages their probabilities (output-space ensemble; WiSE-FT's code has none, so probabilities follow VRF's).
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,16 +97,22 @@ def score(line: Line, examples: Examples, preprocess: Preprocess, batch: int, re
         if render:
             x = augment(x, RENDER, torch_stream(0, "render", render, int(indices[0])))
         labels = torch.from_numpy(examples.labels[indices]).to(device)
-        probabilities = torch.stack([z.softmax(-1) for z in line.logits(preprocess.normalise(x))])
-        ends = probabilities[[0, -1]]
-        mixed = torch.stack([torch.lerp(ends[0], ends[1], alpha) for alpha in line.alphas])
-        for space, p in zip(SPACES, (probabilities, mixed), strict=True):
-            confidence, predicted = p.max(-1)
-            label = p.gather(-1, labels.expand(len(p), -1)[..., None])[..., 0].clamp_min(1e-30).log()
-            for kept, value in zip(found[space], (predicted, confidence, label), strict=True):
+        scored = torch.stack([z.log_softmax(-1) for z in line.logits(preprocess.normalise(x))])
+        mixed = torch.stack([_mix(scored[0], scored[-1], alpha) for alpha in line.alphas])
+        for space, log_p in zip(SPACES, (scored, mixed), strict=True):
+            confidence, predicted = log_p.max(-1)
+            label = log_p.gather(-1, labels.expand(len(log_p), -1)[..., None])[..., 0]
+            for kept, value in zip(found[space], (predicted, confidence.exp(), label), strict=True):
                 kept.append(value.cpu().numpy())
     joined = [{space: np.concatenate(found[space][i], axis=1) for space in SPACES} for i in range(3)]
     return Scores(*joined)
+
+
+def _mix(start: torch.Tensor, end: torch.Tensor, alpha: float) -> torch.Tensor:
+    """Log of (1 - alpha) * exp(start) + alpha * exp(end), for log-probabilities of any size."""
+    if alpha in (0, 1):
+        return end if alpha else start
+    return torch.logaddexp(start + math.log1p(-alpha), end + math.log(alpha))
 
 
 METRICS: dict[str, Callable[..., float]] = {
@@ -198,7 +205,8 @@ def evaluate_runs(
         ends: weights at alpha 1 per seed; empty: nothing was trained, so alpha 0 is the only model.
         name: of the method in the records.
 
-    Metric rows carry task, model, method and the digest of the run at alpha 1 beside the columns of `evaluate_line`.
+    Metric rows carry task, model, method and the digests of the runs that enter (none for the zero-shot model) beside
+    the columns of `evaluate_line`.
     """
     device = pick_device()
     classifier = zero_shot_classifier(model, load_state(head)).to(device)
@@ -212,8 +220,9 @@ def evaluate_runs(
             theta1 = _on(device, load_trained(ends[position])) if ends else zero_shot
             line = Line(classifier, theta0, theta1, alphas if ends else [0.0])
             table, per_image = evaluate_line(line, data, preprocess, seed, batch, renders, f"{name} seed {seed}")
-            digest = run_digest(ends[position].with_name("record.json")) if ends else ""
-            tables.append(table.assign(run=digest))
+            first, last = (_digest(runs, position) for runs in (starts, ends))
+            middle = "+".join(filter(None, (first, last)))
+            tables.append(table.assign(run=table["alpha"].map({0.0: first, 1.0: last}).fillna(middle)))
             predictions.append(per_image)
             images += len(per_image)
     cost["images_per_second"] = round(images * len(line.alphas) / cost["seconds"], 1)
@@ -222,6 +231,11 @@ def evaluate_runs(
     metric_rows.insert(1, "model", model.name)
     metric_rows.insert(2, "method", name)
     return Evaluation(metric_rows, pd.concat(predictions, ignore_index=True), cost)
+
+
+def _digest(runs: list[Path], position: int) -> str:
+    """Digest of the run that an end of the line is; the zero-shot model is none."""
+    return run_digest(runs[position].with_name("record.json")) if runs else ""
 
 
 def _on(device: torch.device, state: State) -> State:

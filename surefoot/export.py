@@ -19,7 +19,8 @@ def export_model(
     """Write the interpolated CLIP as a whole open_clip state dict, and its head with the class names.
 
     The text tower is CLIP's own. The head's file holds 'weight' [C, D] (and 'logit_scale', 'bias' where the convention
-    has them) and the class names as JSON in its metadata: logits = exp(logit_scale) * features @ weight.T.
+    has them) and the class names as JSON in its metadata: logits = exp(logit_scale) * (features @ weight.T + bias), for
+    unit-norm features.
     """
     theta0 = zero_shot_classifier(folder, load_state(head)).state_dict()
     merged = interpolate(theta0, load_trained(end), alpha)

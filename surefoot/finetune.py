@@ -68,4 +68,4 @@ def finetune(
             "versions": versions(),
         },
     )
-    write_json(meter, cost)
+    write_json(meter, {**cost, "resumed": progress.resumed})

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from surefoot import config
@@ -44,6 +45,12 @@ class Plan:
         """Known tasks by name."""
         return {name: build_task(name, entry) for name, entry in self.config.tasks.items()}
 
+    def check(self) -> None:
+        """Find mistakes that only the data sets can tell. Raises UserError; also when results/ cannot be written."""
+        _ = self.tasks
+        if Path("results").exists() and not os.access("results", os.W_OK):
+            raise UserError("the folder results/ is read-only; make it writable and run again")
+
     @cached_property
     def partner(self) -> dict[int, int]:
         """Seed -> the seed of its partner in an ensemble of two fine-tuned models: same fold, other randomness."""
@@ -67,6 +74,14 @@ class Plan:
         """Trained weights of the partners of all seeds."""
         return self._weights(wildcards, self.partner.values())
 
+    def records(self, wildcards: Any) -> list[str]:
+        """Records of all runs of a method."""
+        return [path.replace("weights.safetensors", "record.json") for path in self.weights(wildcards)]
+
+    def partner_records(self, wildcards: Any) -> list[str]:
+        """Records of the partners of all seeds."""
+        return [path.replace("weights.safetensors", "record.json") for path in self.partner_weights(wildcards)]
+
     def first_weights(self, wildcards: Any) -> list[str]:
         """Trained weights of the first seed: the model that is exported."""
         if not self.trained(wildcards.method):
@@ -89,16 +104,11 @@ class Plan:
         """One path per partner seed."""
         return [path.replace("{seed}", str(seed)) for seed in self.partner.values()]
 
-    def job_seeds(self, wildcards: Any) -> list[int]:
-        """Seeds that one fine-tuning job trains."""
-        seed = getattr(wildcards, "seed", None)
-        return list(self.config.seeds) if seed is None else [int(seed)]
-
     def _weights(self, w: Any, seeds: Iterable[int]) -> list[str]:
         return [f"results/finetune/{w.task}/{w.model}/{w.method}/seed-{seed}/weights.safetensors" for seed in seeds]
 
     def method_entry(self, wildcards: Any) -> dict[str, Any]:
-        """What a fine-tuning job reads of the config: stages, resolved recipe, head convention."""
+        """What a fine-tuning job reads of the config: stages and resolved recipe."""
         method = self.config.methods[wildcards.method]
         recipe = self.config.recipe(wildcards.method, self.config.tasks[wildcards.task].recipe)
         return {
@@ -121,6 +131,10 @@ class Plan:
         return (
             [f"{folder}/{file}" for file in ("open_clip_config.json", "open_clip_model.safetensors")] if folder else []
         )
+
+    def metric(self, wildcards: Any) -> str:
+        """Main metric of a task."""
+        return self.config.tasks[wildcards.task].metric
 
     def model_source(self, wildcards: Any) -> dict[str, Any]:
         """Where a model comes from."""
@@ -154,10 +168,9 @@ class Plan:
         ]
 
     def inference_files(self) -> list[str]:
-        """Cost of inference, for the methods whose ensembles are compared."""
-        return [
-            f"results/evaluate/{t}/{m}/{pair}/inference.json" for t, m in self.cells() for pair in self.config.run.pairs
-        ]
+        """Cost of inference with one, a merged and two models; it is the architecture's, so one method will do."""
+        method = [m for m in self.config.run.methods if self.trained(m)][-1]
+        return [f"results/evaluate/{t}/{m}/{method}/inference.json" for t, m in self.cells()]
 
     def export_files(self) -> list[str]:
         """Merged models at the fixed alpha, for every trained method of the run."""
@@ -190,13 +203,3 @@ class Plan:
             "bootstrap": self.config.bootstrap.model_dump(),
             "logit_axes": self.config.logit_axes,
         }
-
-
-def load_task(entry: dict[str, Any]) -> Task:
-    """The task of a `task_entry`, which leaves out what no job reads."""
-    settings = dict(entry)
-    name = settings.pop("name")
-    try:
-        return build_task(name, config.Task.model_validate({**settings, "recipe": "unused"}))
-    except ValueError as error:
-        raise UserError(f"tasks.{name}: {error}") from None

@@ -31,6 +31,11 @@ def job(log: str) -> Iterator[None]:
         logger.error("%s", error)
         print(f"\nsurefoot: {error}\n", file=sys.stderr)
         sys.exit(1)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        code = stop.code if isinstance(stop, SystemExit) else 130
+        logger.error("interrupted")
+        print("\nsurefoot: interrupted; run the same command again to go on\n", file=sys.stderr)
+        sys.exit(code)
     except ModuleNotFoundError as error:
         logger.exception("a package is missing")
         print(

@@ -5,7 +5,9 @@ P training pairs (emoji, style), B batch, L context length.
 
 import json
 import math
+import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from surefoot.augment import augment
 from surefoot.clip import CONFIG, MERGES, WEIGHTS, Tokenizer, load_tokenizer
 from surefoot.config import Pretraining
 from surefoot.files import UserError, atomic, write_json
+from surefoot.records import versions
 from surefoot.resume import Resumable
 from surefoot.seeds import derive, numpy_stream, torch_stream
 from surefoot.splits import Split
@@ -37,6 +40,9 @@ def write_architecture(folder: Path, architecture: Path) -> None:
     write_json(folder / CONFIG, config)
     config["model_cfg"]["text_cfg"]["vocab_size"] = load_tokenizer(folder).vocab_size
     write_json(folder / CONFIG, config)
+
+
+RECORD = "pretrain.json"  # beside the weights: how they were made
 
 
 class Captions:
@@ -79,10 +85,8 @@ def training_pairs() -> tuple[list[tuple[int, str]], np.ndarray]:
     return pairs, weights / weights.sum()
 
 
-def pretrain(
-    splits: dict[str, Split], architecture: Path, folder: Path, how: Pretraining, progress: Resumable
-) -> dict[str, float]:
-    """Train a CLIP and write its model folder; returns the mean loss of the last hundred steps.
+def pretrain(splits: dict[str, Split], architecture: Path, folder: Path, how: Pretraining, progress: Resumable) -> None:
+    """Train a CLIP and write its model folder, with the recipe, the last loss and the time in `pretrain.json`.
 
     Args:
         splits: style -> prepared split whose rows are the inventory in order.
@@ -109,11 +113,11 @@ def pretrain(
         betas=(0.9, 0.98),
         eps=1e-6,
     )
-    start, losses = 0, []
+    start, losses, seconds, begin = 0, [], 0.0, time.perf_counter()
     if state := progress.load("state.pt"):
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        start, losses = state["step"], state["losses"]
+        start, losses, seconds = state["step"], state["losses"], state["seconds"]
     loss_function = ClipLoss()
     for step in tqdm(range(start, how.steps), initial=start, total=how.steps, desc="pretrain", mininterval=5):
         stream = numpy_stream(how.seed, "batch", step)
@@ -142,11 +146,16 @@ def pretrain(
                     "optimizer": optimizer.state_dict(),
                     "step": step + 1,
                     "losses": losses[-100:],
+                    "seconds": seconds + time.perf_counter() - begin,
                 },
             )
     with atomic(folder / WEIGHTS) as partial:
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial)
-    return {"loss": float(np.mean(losses[-100:]))}
+    seconds += time.perf_counter() - begin
+    write_json(
+        folder / RECORD,
+        {"recipe": how.model_dump(), "loss": float(np.mean(losses[-100:])), "seconds": seconds, "versions": versions()},
+    )
 
 
 # The pixel statistics of the architecture's preprocess_cfg: white is 1, black is -1.
@@ -154,6 +163,10 @@ MEAN, STD = 0.5, 0.5
 
 
 def _schedule(step: int, how: Pretraining) -> float:
+    """Part of the peak rate: in each cycle a linear warm-up, then half a cosine to zero."""
+    bounds = [0, *(restart for restart in how.restarts if restart < how.steps), how.steps]
+    start, end = next((a, b) for a, b in pairwise(bounds) if step < b)
+    step, length = step - start, end - start
     if step < how.warmup:
         return (step + 1) / how.warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - how.warmup) / max(1, how.steps - how.warmup)))
+    return 0.5 * (1 + math.cos(math.pi * (step - how.warmup) / max(1, length - how.warmup)))

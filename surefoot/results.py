@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from surefoot.files import UserError
 from surefoot.intervals import Resampler, interval
 from surefoot.select import best_alpha, choose_alpha, validation_only
 
@@ -113,6 +114,11 @@ class Results:
         """System minus other, with a paired interval."""
         return interval(self.draws(system, eval_set) - self.draws(other, eval_set), self.level)
 
+    def gain_under_shift(self, system: System, other: System) -> tuple[float, float, float]:
+        """System minus other, under shift (average) minus in distribution, with a paired interval."""
+        shifted = self.draws(system, AVERAGE) - self.draws(other, AVERAGE)
+        return interval(shifted - (self.draws(system, self.id_test) - self.draws(other, self.id_test)), self.level)
+
     def _cell(self, system: System, eval_set: str) -> dict[str, Any]:
         alphas = [alpha for per_seed in system.alphas for alpha in per_seed.values()]
         return {
@@ -129,13 +135,21 @@ class Results:
         }
 
 
+def read_records(path: Path) -> pd.DataFrame:
+    """Read a Parquet file. Raises UserError when it is missing or cut off."""
+    try:
+        return pd.read_parquet(path)
+    except Exception as error:
+        raise UserError(f"{path} cannot be read ({error}); delete it and rerun snakemake to make it again") from None
+
+
 def load_results(metrics: list[Path], predictions: list[Path], story: dict[str, Any]) -> list[Results]:
     """Read the records of every evaluation; one `Results` per (task, model) in the order of the files."""
-    table = pd.concat([pd.read_parquet(path) for path in metrics], ignore_index=True)
+    table = pd.concat([read_records(path) for path in metrics], ignore_index=True)
     found: dict[tuple[str, str], dict[str, pd.DataFrame]] = {}
     for path in predictions:
         task, model, method = path.parts[-4:-1]
-        found.setdefault((task, model), {})[method] = pd.read_parquet(path)
+        found.setdefault((task, model), {})[method] = read_records(path)
     return [
         Results(
             task,

@@ -22,10 +22,16 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(json.dumps([content(part) for part in parts], sort_keys=True).encode()).hexdigest()
 
 
+def state_folder(output: Path) -> Path:
+    """Where the state of an unfinished output below results/ is kept."""
+    return Path(output.parts[0], ".state", *output.parts[1:])
+
+
 class Resumable:
     """A folder of named states that belongs to one fingerprint of a job.
 
-    A folder left by a job with another fingerprint (other config, code or data) is emptied first.
+    A folder left by a job with another fingerprint (other config, code or data) is emptied first. `resumed` says
+    whether there is a state to go on from.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
@@ -33,6 +39,7 @@ class Resumable:
         mark = folder / "fingerprint"
         if folder.exists() and (not mark.is_file() or mark.read_text() != fingerprint):
             shutil.rmtree(folder)
+        self.resumed = any(folder.glob("*.pt"))
         with atomic(mark) as partial:
             partial.write_text(fingerprint)
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from surefoot.tasks import VALIDATION_ROLES
+from surefoot.roles import VALIDATION_ROLES
 
 
 def validation_only(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from surefoot.files import atomic, read_json
-from surefoot.results import AVERAGE, Results, System
+from surefoot.results import AVERAGE, Results, System, load_results
 
 RULES = {
     "id_val": "best on id_val",
@@ -29,7 +29,7 @@ def main_systems(results: Results) -> list[System]:
             continue
         systems += [
             System(method, label, (results.constant(method, 1.0),)),
-            System(method, f"{label} + WiSE (0.5)".replace("0.5", f"{fixed:g}"), (results.constant(method, fixed),)),
+            System(method, f"{label} + WiSE ({fixed:g})", (results.constant(method, fixed),)),
             System(method, f"{label} + WiSE (ood_val)", (results.chosen(method, "ood_val"),)),
         ]
     return systems
@@ -113,8 +113,8 @@ def effects_table(results: Results) -> pd.DataFrame:
     """What must be reported: paired differences with intervals, and whether they are clear of zero."""
     rows = []
 
-    def claim(effect: str, expected: str, system: System, other: System, eval_set: str) -> None:
-        value, low, high = results.difference(system, other, eval_set)
+    def claim(effect: str, expected: str, system: System, other: System, eval_set: str, found: tuple = ()) -> None:
+        value, low, high = found or results.difference(system, other, eval_set)
         verdict = "higher" if low > 0 else "lower" if high < 0 else "not clear"
         rows.append(
             results.estimate(system, eval_set)
@@ -127,7 +127,9 @@ def effects_table(results: Results) -> pd.DataFrame:
         zero_shot, tuned = rules["alpha 0 (zero-shot)"], rules["alpha 1 (fine-tuned)"]
         claim("1 fine-tuning, in distribution", "higher", tuned, zero_shot, results.id_test)
         for name in (*results.ood_tests, AVERAGE):
-            claim("1 fine-tuning, under shift", "smaller gain or loss", tuned, zero_shot, name)
+            claim("1 fine-tuning, under shift", "", tuned, zero_shot, name)
+        less = results.gain_under_shift(tuned, zero_shot)
+        claim("1 gain under shift minus gain in distribution", "lower", tuned, zero_shot, AVERAGE, less)
         for rule in (f"fixed {results.story['fixed_alpha']:g}", RULES["ood_val"]):
             for other in (zero_shot, tuned):
                 for name in (results.id_test, AVERAGE):
@@ -157,7 +159,9 @@ def cost_table(meters: list[Path], inference: list[Path]) -> pd.DataFrame:
     rows = []
     for path in meters:
         task, model, method = path.parts[-5:-2]
-        rows.append({"task": task, "model": model, "method": method, "what": "training run", **read_json(path)})
+        measured = read_json(path)
+        if not measured["resumed"]:  # a resumed run measured only its last part
+            rows.append({"task": task, "model": model, "method": method, "what": "training run", **measured})
     table = pd.DataFrame(rows)
     if len(table):
         numbers = ["seconds", "cpu_seconds", "images_per_second", "peak_memory_mb"]
@@ -239,8 +243,6 @@ def build_tables(
     metrics: list[Path], predictions: list[Path], meters: list[Path], inference: list[Path], story: dict[str, Any]
 ) -> dict[str, pd.DataFrame]:
     """All tables of a run by name."""
-    from surefoot.results import load_results
-
     cells = load_results(metrics, predictions, story)
     builders = {
         "main": main_table,

@@ -18,7 +18,8 @@ def holders(folder: Path) -> list[int]:
             here = (entry / "cwd").resolve() == folder.resolve()
         except OSError:  # the process ended meanwhile, or belongs to someone else
             continue
-        is_snakemake = any(b"snakemake" in part for part in command) and b"surefoot.unlock" not in command
+        programs = [part.rsplit(b"/", 1)[-1] for part in command[:2]]
+        is_snakemake = b"snakemake" in programs or any(b".snakemake/scripts/" in part for part in command[:2])
         if here and is_snakemake and int(entry.name) not in (os.getpid(), os.getppid()):
             found.append(int(entry.name))
     return found
@@ -31,7 +32,7 @@ def main() -> None:
     if not locks.is_dir() or not any(locks.iterdir()):
         return
     if pids := holders(folder):
-        sys.exit(f"surefoot: process {pids[0]} is running this workflow; wait for it, or stop it (kill {pids[0]})")
+        sys.exit(f"surefoot: process {pids[0]} still works on this folder; wait for it, or stop it (kill {pids[0]})")
     print("surefoot: an earlier run was killed; removing its lock")
     snakemake = Path(sys.executable).with_name("snakemake")
     subprocess.run([snakemake, "--unlock"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

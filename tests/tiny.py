@@ -68,7 +68,6 @@ TASK = Task(
     classes=CLASSES,
     prompt_names=CLASSES,
     templates=TEMPLATES,
-    metric="mean_per_class",
     cluster="concept",
     train=(Part("plain", "train"),),
     eval_sets=(

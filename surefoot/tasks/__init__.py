@@ -5,17 +5,15 @@ A task selects and relabels rows of prepared splits; tasks of one family share t
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from surefoot import config
+from surefoot.files import UserError
+from surefoot.roles import Role
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-
-# The role of an image set is its type: selection code receives validation roles only.
-Role = Literal["train", "id_val", "ood_val", "id_test", "ood_test"]
-VALIDATION_ROLES = ("id_val", "ood_val")
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Task:
-    """A task with its card: classes, prompts, metric, licences."""
+    """A task with what its card tells: classes, prompts, eval sets, licences."""
 
     name: str
     dataset: str
@@ -58,7 +56,6 @@ class Task:
     classes: tuple[str, ...]
     prompt_names: tuple[str, ...]
     templates: tuple[str, ...]
-    metric: str
     cluster: str
     train: tuple[Part, ...]
     eval_sets: tuple[EvalSet, ...]
@@ -84,8 +81,11 @@ def build_task(name: str, entry: config.Task) -> Task:
     return {"emoji": emoji.build}[entry.family](name, entry)
 
 
-def prepare(dataset: str, split: str, size: int) -> "tuple[np.ndarray, pd.DataFrame, dict[str, str]]":
-    """Images, rows and source of one split of a data set. Raises UserError for an unknown split."""
-    from surefoot.tasks import emoji
-
-    return {"emoji": emoji.prepare}[dataset](split, size)
+def load_task(entry: dict[str, Any]) -> Task:
+    """The task of what a job is given of an entry: its name, and the keys that decide what is trained and tested."""
+    settings = dict(entry)
+    name = settings.pop("name")
+    try:
+        return build_task(name, config.Task.model_validate({**settings, "recipe": "unused"}))
+    except ValueError as error:
+        raise UserError(f"tasks.{name}: {error}") from None

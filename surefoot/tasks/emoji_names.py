@@ -152,6 +152,15 @@ def concept_classes() -> dict[str, str]:
     return chosen
 
 
+def emoji_class(emoji: Emoji) -> str | None:
+    """The class of an emoji, or None: its concept must be a member and its own subgroup must belong to the class.
+
+    (Names can meet by accident: the sign "left luggage" and the object "luggage" have one concept.)
+    """
+    name = concept_classes().get(emoji.concept)
+    return name if name and emoji.subgroup in CLASSES[name] else None
+
+
 @cache
 def concept_ranks() -> dict[str, int]:
     """Concept -> position within its class, in an order drawn from the names."""

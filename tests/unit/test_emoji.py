@@ -8,7 +8,8 @@ import pytest
 from surefoot.config import Task
 from surefoot.corrupt import CORRUPTIONS
 from surefoot.files import UserError
-from surefoot.tasks import Part, build_task, emoji_art, prepare
+from surefoot.prepare import prepare
+from surefoot.tasks import Part, build_task
 from surefoot.tasks.emoji_art import MissingArtwork, draw
 from surefoot.tasks.emoji_names import (
     CLASSES,
@@ -99,7 +100,7 @@ def test_seeds_of_the_same_fold_have_the_same_parts() -> None:
 def task_rows() -> tuple:
     """The task and its rows; the drawings do not matter here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(emoji_art, "draw", lambda emoji, style, size: np.zeros((size, size, 3), np.uint8))
+        patch.setattr("surefoot.prepare.draw", lambda emoji, style, size: np.zeros((size, size, 3), np.uint8))
         _, rows, _ = prepare("emoji", "twemoji", 8)
     return build_task("emoji-style", Task(family="emoji", recipe="emoji")), rows
 
@@ -208,7 +209,7 @@ def test_an_unknown_style_is_an_error() -> None:
 
 def test_corrupted_splits_corrupt_all_variants_of_a_concept_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
-    monkeypatch.setattr(emoji_art, "draw", lambda emoji, style, size: picture)
+    monkeypatch.setattr("surefoot.prepare.draw", lambda emoji, style, size: picture)
     images, rows, source = prepare("emoji", "twemoji-corrupted", 12)
     assert set(rows["corruption"]) == set(CORRUPTIONS)
     assert (rows.groupby("concept")["corruption"].nunique() == 1).all()

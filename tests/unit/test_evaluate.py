@@ -238,8 +238,9 @@ def test_runs_of_all_seeds_go_into_one_table(model: Path, data: Data, runs: tupl
     zero_shot = evaluate_runs(starts=[], ends=[], name="zeroshot", seeds=[0, 1], alphas=[0.0, 1.0], **how)
     pair = evaluate_runs(starts=ends[::-1], ends=ends, name="ft.pair", seeds=[0, 1], alphas=[0.0, 1.0], **how)
     assert set(zero_shot.metrics["alpha"]) == {0.0} and set(tuned.metrics["alpha"]) == {0.0, 1.0}
-    assert tuned.metrics.groupby("seed")["run"].nunique().to_dict() == {0: 1, 1: 1}
-    assert tuned.metrics["run"].nunique() == 2
+    assert set(tuned.metrics[tuned.metrics["alpha"] == 0]["run"]) == {""}, "the zero-shot model is no run"
+    assert tuned.metrics[tuned.metrics["alpha"] > 0].groupby("seed")["run"].nunique().to_dict() == {0: 1, 1: 1}
+    assert tuned.metrics.loc[tuned.metrics["alpha"] > 0, "run"].nunique() == 2
     assert set(map(tuple, tuned.metrics[["task", "model", "method"]].to_numpy())) == {("tiny", "tiny", "ft")}
     # alpha 0 is the zero-shot model for every method, and the partner's end for a pair
     column = prediction_column("weights", 0.0)

@@ -13,6 +13,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from surefoot import pretrain
 from surefoot.clip import CONFIG, MERGES, WEIGHTS, Preprocess, load_clip
 from surefoot.config import Pretraining
+from surefoot.pretrain import RECORD
 from surefoot.resume import Resumable
 from surefoot.splits import Split
 from surefoot.tasks.emoji_captions import build_merges, corpus
@@ -72,7 +73,7 @@ def test_killed_and_resumed_equals_uninterrupted(
 def test_the_result_is_a_model_folder_that_open_clip_loads(architecture: Path) -> None:
     run(architecture, "model")
     folder = architecture.parent / "model"
-    assert {p.name for p in folder.iterdir()} == {CONFIG, WEIGHTS, MERGES}
+    assert {p.name for p in folder.iterdir()} == {CONFIG, WEIGHTS, MERGES, RECORD}
     assert Preprocess.of(folder).size == 16
     assert open_clip.create_model(f"local-dir:{folder}").visual.image_size in (16, (16, 16))
     assert load_clip(folder).context_length == 12

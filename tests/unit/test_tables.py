@@ -219,7 +219,7 @@ def test_cost_table_averages_runs_and_relates_inference(tmp_path: Path) -> None:
     for seed, seconds in enumerate((1.0, 3.0)):
         meters.append(tmp_path / f"finetune/toy/m/ft/seed-{seed}/meter.json")
         numbers = {"seconds": seconds, "cpu_seconds": 1, "images_per_second": 10, "peak_memory_mb": 5, "device": "CPU"}
-        write_json(meters[-1], numbers)
+        write_json(meters[-1], {**numbers, "resumed": False})
     inference = tmp_path / "evaluate/toy/m/ft/inference.json"
     write_json(inference, {"images": 10, "seconds": {"fine-tuned": 0.5, "output-space ensemble": 1.0}})
     table = cost_table(meters, [inference]).set_index("what")

@@ -1,0 +1,61 @@
+"""Plans: which files a config asks for."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from surefoot.config import parse_config
+from surefoot.files import UserError
+from surefoot.flow import Plan
+from surefoot.tasks.emoji_names import fold_part
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def plan(**changes: object) -> Plan:
+    raw = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    return Plan(parse_config({**raw, **changes}))
+
+
+@pytest.mark.parametrize("seeds", [[0, 1, 2], [0, 1, 2, 3, 4, 5], [7]])
+def test_partners_share_the_fold_and_are_no_seeds_of_the_run(seeds: list[int]) -> None:
+    partner = plan(seeds=seeds).partner
+    assert set(partner) == set(seeds) and set(partner.values()).isdisjoint(seeds)
+    for seed, other in partner.items():
+        assert [fold_part(rank, seed) for rank in range(24)] == [fold_part(rank, other) for rank in range(24)]
+
+
+def test_seeds_are_spelt_out_only_where_they_share_a_job() -> None:
+    path = "results/seed-{seed}/weights.safetensors"
+    assert plan(seeds_per_job="one").per_seed(path) == path
+    shared = plan(seeds_per_job="all").per_seed(path)
+    assert shared == [f"results/seed-{seed}/weights.safetensors" for seed in (0, 1, 2)]
+
+
+def test_what_a_job_is_given_does_not_depend_on_how_seeds_share_jobs() -> None:
+    wildcards = SimpleNamespace(task="emoji-style", model="emoji-clip", method="ft")
+    one, every = plan(seeds_per_job="one"), plan(seeds_per_job="all")
+    assert one.method_entry(wildcards) == every.method_entry(wildcards)
+    assert one.weights(wildcards) == every.weights(wildcards)
+
+
+def test_an_alpha_outside_the_line_is_named() -> None:
+    with pytest.raises(UserError, match=r"alpha 1\.2 is not between 0"):
+        plan().alpha(SimpleNamespace(alpha="1.2"))
+    assert plan().alpha(SimpleNamespace(alpha="0.3")) == 0.3
+
+
+def test_the_zero_shot_model_has_nothing_to_export() -> None:
+    with pytest.raises(UserError, match="zeroshot trains nothing"):
+        plan().first_weights(SimpleNamespace(task="emoji-style", model="emoji-clip", method="zeroshot"))
+
+
+def test_read_only_results_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan().check()
+    Path("results").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(UserError, match="results/ is read-only"):
+        plan().check()

@@ -134,14 +134,13 @@ class Pretraining(Section):
     """How the embedded CLIP is made from nothing (target `pretrain`)."""
 
     seed: int = Field(0, description="Seed of the weights, the order of the samples, the captions and the changes.")
-    steps: int = Field(35000, gt=0, description="Optimizer steps.")
+    steps: int = Field(12000, gt=0, description="Optimizer steps.")
     batch_size: int = Field(64, gt=1, description="Image-caption pairs per step.")
     learning_rate: float = Field(1.2e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(
         0.1, ge=0, description="Decoupled weight decay of matrices; biases and norms have none."
     )
-    warmup: int = Field(500, ge=0, description="Steps of linear warm-up of each cycle; then a half cosine to zero.")
-    restarts: list[int] = Field([20000], description="Steps at which a new cycle of the learning rate starts.")
+    warmup: int = Field(500, ge=0, description="Steps of linear warm-up; then a half cosine to zero.")
     style_caption: Share = Field(0.3, description="Share of captions that say the style of the drawing.")
     name_caption: Share = Field(0.8, description="Share of captions that say the emoji's name.")
     class_caption: Share = Field(0.7, description="Share of captions that say the class, for concepts where they may.")

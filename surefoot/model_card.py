@@ -17,7 +17,7 @@ from surefoot.tasks.emoji import LICENCES
 from surefoot.tasks.emoji_captions import PLAIN_WORDS, STYLE_WORDS
 from surefoot.tasks.emoji_names import (
     CLASS_WORD_SHARE,
-    HELD_OUT_SHARE,
+    HELD_OUT_SHARES,
     STYLES,
     concept_classes,
     has_class_word,
@@ -124,6 +124,7 @@ def model_card(model: Path, made: dict[str, Any], scores: pd.DataFrame, gain: tu
     tower = sum(p.numel() for p in load_clip(model).parameters())
     table = scores.assign(cell=scores.apply(lambda r: f"{r['value']:.1f} [{r['low']:.1f}, {r['high']:.1f}]", axis=1))
     wide = table.pivot_table(index="part", columns="style", values="cell", aggfunc="first", sort=False)
+    held = ", ".join(f"{share:.0%} of {style}" for style, share in HELD_OUT_SHARES.items())
     plain = "; ".join(f"“{p.format('…')}”" for p in PLAIN_WORDS)
     phrases = "; ".join(f"“{p.format('…')}”" for words in STYLE_WORDS.values() for p in words)
     recipe = "\n".join(f"| {key} | {value} |" for key, value in made["recipe"].items())
@@ -145,8 +146,8 @@ it knows no photographs, no people, no language beyond emoji names. The names ar
 ## Data and captions
 
 {sizes["pairs"]} pairs of an emoji (without skin tone, flag, letter, digit or arrow) and one of four drawings: Twemoji,
-OpenMoji, OpenMoji's lines alone, Noto Emoji's glyphs. {sizes["held"]} further pairs, about {HELD_OUT_SHARE:.0%},
-chosen by a hash of concept and style, were never seen.
+OpenMoji, OpenMoji's lines alone, Noto Emoji's glyphs. {sizes["held"]} further pairs, chosen by a
+hash of concept and style, were never seen: {held}.
 
 A caption is a phrase around facts: any of the emoji's name, Unicode's group in one word, and the class. Phrases that
 fit every style: {plain}. Phrases that say the style: {phrases}.
@@ -168,7 +169,7 @@ Fine-tuning (method `ft` of the default run) changes validation accuracy in dist
 
 ## Recipe
 
-CLIP's contrastive loss, AdamW, a half cosine in each cycle, one thread of a CPU: {made["seconds"] / 60:.0f} minutes.
+CLIP's contrastive loss, AdamW, a half cosine, one thread of a CPU: {made["seconds"] / 60:.0f} minutes.
 The last hundred steps had a mean loss of {made["loss"]:.2f}. Same seed, same bytes on one kind of CPU.
 
 | key | value |

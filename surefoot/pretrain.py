@@ -7,7 +7,6 @@ import json
 import math
 import time
 from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -163,10 +162,7 @@ MEAN, STD = 0.5, 0.5
 
 
 def _schedule(step: int, how: Pretraining) -> float:
-    """Part of the peak rate: in each cycle a linear warm-up, then half a cosine to zero."""
-    bounds = [0, *(restart for restart in how.restarts if restart < how.steps), how.steps]
-    start, end = next((a, b) for a, b in pairwise(bounds) if step < b)
-    step, length = step - start, end - start
+    """Part of the peak rate: a linear warm-up, then half a cosine to zero."""
     if step < how.warmup:
         return (step + 1) / how.warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - how.warmup) / max(1, length - how.warmup)))
+    return 0.5 * (1 + math.cos(math.pi * (step - how.warmup) / max(1, how.steps - how.warmup)))

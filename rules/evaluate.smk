@@ -72,6 +72,8 @@ rule inference_cost:
         meter="results/evaluate/{task}/{model}/{method}/inference.json",
     log:
         "results/logs/inference/{task}/{model}/{method}.log",
+    benchmark:
+        "results/benchmarks/inference/{task}/{model}/{method}.tsv"
     threads: 1
     resources:
         gpu=1,

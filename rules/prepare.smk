@@ -8,6 +8,8 @@ rule prepare:
         manifest="results/data/{dataset}/{split}/split.json",
     log:
         "results/logs/prepare/{dataset}/{split}.log",
+    benchmark:
+        "results/benchmarks/prepare/{dataset}/{split}.tsv"
     threads: 1
     resources:
         mem_mb=LIGHT_MB,
@@ -28,6 +30,8 @@ rule fetch_model:
         model=directory("results/models/{model}"),
     log:
         "results/logs/models/{model}.log",
+    benchmark:
+        "results/benchmarks/models/{model}.tsv"
     threads: 1
     resources:
         mem_mb=COMPUTE_MB,
@@ -77,6 +81,8 @@ rule contact_sheet:
         ),
     log:
         "results/logs/cards/contact-{task}.log",
+    benchmark:
+        "results/benchmarks/cards/contact-{task}.tsv"
     threads: 1
     resources:
         mem_mb=LIGHT_MB,

@@ -23,6 +23,8 @@ rule make_tables:
         printed=expand("results/tables/{name}.{form}", name=flow.TABLES, form=["md", "tex"]),
     log:
         "results/logs/tables.log",
+    benchmark:
+        "results/benchmarks/tables.tsv"
     threads: 1
     resources:
         mem_mb=LIGHT_MB,
@@ -52,6 +54,8 @@ rule draw_figures:
         others=expand("results/figures/{name}.{form}", name=flow.FIGURES, form=["png", "csv"]),
     log:
         "results/logs/figures.log",
+    benchmark:
+        "results/benchmarks/figures.tsv"
     threads: 1
     resources:
         mem_mb=LIGHT_MB,
@@ -80,6 +84,8 @@ rule write_report:
         ),
     log:
         "results/logs/report.log",
+    benchmark:
+        "results/benchmarks/report.tsv"
     threads: 1
     resources:
         mem_mb=LIGHT_MB,

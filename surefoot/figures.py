@@ -26,7 +26,6 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-SET_TITLES = {"id_test": "in distribution", AVERAGE: "average under shift"}
 
 
 def draw_figures(tables: Path, story: dict[str, Any], folder: Path) -> None:
@@ -102,8 +101,8 @@ def draw_frontier(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
             axis.legend(handles=[*axis.get_legend_handles_labels()[0], *handles], fontsize=8)
             axis.set(
                 title=f"{task}, {model}",
-                xlabel=f"{SET_TITLES['id_test']}, {_metric(story, task)} (%)",
-                ylabel=f"{SET_TITLES[AVERAGE]} (%)",
+                xlabel=f"{story['titles']['id_test']}, {_metric(story, task)} (%)",
+                ylabel=f"{story['titles'][AVERAGE]} (%)",
             )
             if story["logit_axes"]:
                 _logit(axis)
@@ -116,20 +115,21 @@ def draw_alpha(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     sets = list(dict.fromkeys(points["eval_set"]))
     colours = dict(zip(sets, sns.color_palette("colorblind", len(sets)), strict=True))
     with _panels(list(points.groupby(["task", "model", "method"], sort=False)), 3.4, 3.2) as (figure, panels):
-        for ((task, _, method), rows), axis in panels:
+        for ((task, model, method), rows), axis in panels:
             for name in sets:
                 line = rows[rows["eval_set"] == name].sort_values("alpha")
-                strong = name in SET_TITLES
+                strong = name in ("id_test", AVERAGE)
                 axis.plot(
                     line["alpha"],
                     line["value"],
                     "-" if strong else "--",
                     color="black" if name == AVERAGE else colours[name],
                     linewidth=1.8 if strong else 1.1,
-                    label=SET_TITLES.get(name, name),
+                    label=story["titles"].get(name, name),
                 )
             axis.axvline(story["fixed_alpha"], color="0.8", linewidth=0.8, zorder=0)
-            axis.set(title=story["labels"][method], xlabel="alpha (0: zero-shot, 1: fine-tuned)")
+            where = "" if points["task"].nunique() * points["model"].nunique() == 1 else f", {task}, {model}"
+            axis.set(title=story["labels"][method] + where, xlabel="alpha (0: zero-shot, 1: fine-tuned)")
             axis.set_ylabel(f"{_metric(story, task)} (%)")
             axis.grid(True, color="0.94", linewidth=0.7)
         panels[-1][1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -70,7 +70,8 @@ class Method(Section):
     reference: str = Field(description="Paper and section that the entry follows.")
     stages: list[Stage] = Field(default=[], description="What is trained, in order; none: the zero-shot model.")
     recipes: dict[Name, dict[str, Any]] = Field(
-        default={}, description="Per recipe name: the keys in which this method differs from the recipe."
+        default={},
+        description="Per recipe name: the keys in which this method differs from it; augmentation is replaced whole.",
     )
 
 

@@ -31,5 +31,5 @@ wildcard_constraints:
     alpha=r"\d+(\.\d+)?",
 
 
-# Peak memory is a few times the weights; local runs ignore these requests, clusters need them.
+# Enough for the embedded model; raise it with --set-resources for larger ones. Local runs ignore it, clusters need it.
 COMPUTE_MB, LIGHT_MB = 3000, 2000

@@ -13,7 +13,6 @@ rule export_model:
         "results/logs/export/{task}/{model}/{method}/alpha-{alpha}.log",
     threads: 1
     resources:
-        gpu=1,
         mem_mb=COMPUTE_MB,
         runtime=30,
     params:

@@ -9,6 +9,8 @@ rule finetune:
     input:
         model="results/models/{model}",
         head="results/zeroshot/{task}/{model}/head.safetensors",
+        bases=PLAN.base_weights,
+        base_records=PLAN.base_records,
         splits=PLAN.splits,
     output:
         weights=PLAN.per_seed("results/finetune/{task}/{model}/{method}/seed-{seed}/weights.safetensors"),
@@ -36,6 +38,12 @@ rule finetune:
 if SHARED:
 
     use rule finetune as finetune_partners with:
+        input:
+            model="results/models/{model}",
+            head="results/zeroshot/{task}/{model}/head.safetensors",
+            bases=PLAN.partner_base_weights,
+            base_records=PLAN.partner_base_records,
+            splits=PLAN.splits,
         output:
             weights=PLAN.per_partner("results/finetune/{task}/{model}/{method}/seed-{seed}/weights.safetensors"),
             record=PLAN.per_partner("results/finetune/{task}/{model}/{method}/seed-{seed}/record.json"),

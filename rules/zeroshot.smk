@@ -17,7 +17,6 @@ rule zero_shot:
         runtime=30,
     params:
         task=PLAN.task_entry,
-        convention=PLAN.config.head.model_dump(),
         code=code_digest("make_zero_shot_head"),
     message:
         "Make the zero-shot head of {wildcards.model} for {wildcards.task}"

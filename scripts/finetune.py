@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 
-def main(model: Path, head: Path, data: Data, task: dict, method: dict, code: str, outputs: list) -> None:
+def main(
+    model: Path, head: Path, bases: list[Path], data: Data, task: dict, method: dict, code: str, outputs: list
+) -> None:
     """Train every run; `outputs` holds the paths of weights, record and meter per run, whose folder names the seed."""
-    mark = fingerprint(task, method, code, data.digests, model, head)
+    mark = fingerprint(task, method, code, data.digests, model, head, *bases)
     states = [Resumable(state_folder(weights.parent), mark) for weights, _, _ in outputs]
-    for files, state in zip(outputs, states, strict=True):
+    for files, base, state in zip(outputs, bases or [None] * len(outputs), states, strict=True):
         seed = int(files[0].parent.name.removeprefix("seed-"))
-        finetune(model, head, data, method, seed, state, code, *files)
+        finetune(model, head, base, data, method, seed, state, code, *files)
     for state in states:
         state.discard()
 
@@ -30,6 +32,7 @@ if "snakemake" in globals():
         main(
             model=Path(snakemake.input.model),
             head=Path(snakemake.input.head),
+            bases=paths(snakemake.input.bases),
             data=Data(load_task(given.task), split_folders(snakemake.input.splits)),
             task=given.task,
             method=given.method,

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surefoot import config
 from surefoot.clip import save_state
 from surefoot.device import pick_device
 from surefoot.job import job
@@ -14,11 +13,11 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 
-def main(model: Path, task: dict, convention: config.Head, head: Path) -> None:
+def main(model: Path, task: dict, head: Path) -> None:
     """Embed class names and templates and write the head."""
     pick_device()
     card = load_task(task)
-    save_state(head, zero_shot_head(model, card.prompt_names, card.templates, convention))
+    save_state(head, zero_shot_head(model, card.prompt_names, card.templates))
 
 
 if "snakemake" in globals():
@@ -26,6 +25,5 @@ if "snakemake" in globals():
         main(
             model=Path(snakemake.input.model),
             task=snakemake.params.task,
-            convention=config.Head.model_validate(snakemake.params.convention),
             head=Path(snakemake.output.head),
         )

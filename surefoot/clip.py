@@ -16,10 +16,16 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from surefoot import config
 from surefoot.files import UserError, atomic, read_json, sha256
+from surefoot.seeds import derive
 
 CONFIG, WEIGHTS, MERGES = "open_clip_config.json", "open_clip_model.safetensors", "merges.txt.gz"
 SOURCE = "source.json"  # where the weights come from, and their digest
+
+# Evaluation must compute what training computes: PyTorch's fast path for attention without gradients rounds otherwise
+# (a regulariser that compares with the zero-shot model would not start at zero), and it is no faster here.
+torch.backends.mha.set_fastpath_enabled(False)
 
 Tokenizer = Callable[[list[str]], torch.Tensor]
 State = dict[str, torch.Tensor]
@@ -75,8 +81,8 @@ class Preprocess:
     @classmethod
     def of(cls, folder: Path) -> "Preprocess":
         """Read input size and pixel statistics from a model folder's config."""
-        config = read_json(folder / CONFIG)
-        size, norm = config["model_cfg"]["vision_cfg"]["image_size"], config.get("preprocess_cfg", {})
+        written = read_json(folder / CONFIG)
+        size, norm = written["model_cfg"]["vision_cfg"]["image_size"], written.get("preprocess_cfg", {})
         return cls(
             size=size if isinstance(size, int) else size[0],
             mean=tuple(norm.get("mean", open_clip.OPENAI_DATASET_MEAN)),
@@ -132,6 +138,28 @@ class Classifier(nn.Module):
         return self.classify(self.encode(images))
 
 
-def zero_shot_classifier(folder: Path, head: State) -> Classifier:
-    """The classifier of a model folder with a zero-shot head, in evaluation mode: the start of every method."""
-    return Classifier(load_clip(folder).visual, head).eval()
+def in_convention(head: State, convention: config.Head) -> State:
+    """A zero-shot head ('weight' of unit rows, 'logit_scale') in another convention; the logits stay the same."""
+    scale = head["logit_scale"]
+    found = {"weight": head["weight"] * scale.exp()} if convention.scaled else dict(head)
+    return found | ({"bias": torch.zeros(len(head["weight"]))} if convention.bias else {})
+
+
+def convention_of(state: State) -> config.Head:
+    """The convention in which a classifier was trained, from its tensors."""
+    return config.Head(scaled="logit_scale" not in state, bias="head.bias" in state)
+
+
+def zero_shot_classifier(folder: Path, head: State, convention: config.Head | None = None) -> Classifier:
+    """The classifier of a model folder with its zero-shot head, in evaluation mode: the start of every method."""
+    return Classifier(load_clip(folder).visual, in_convention(head, convention or config.Head())).eval()
+
+
+def random_classifier(folder: Path, head: State, convention: config.Head, seed: int) -> Classifier:
+    """The same architecture with random weights and a head of random unit rows."""
+    model = read_json(folder / CONFIG)["model_cfg"]
+    with torch.random.fork_rng():  # open_clip's constructors know no other generator
+        torch.manual_seed(derive(seed, "random start"))
+        image = open_clip.CLIP(**model).visual
+        rows = F.normalize(torch.randn_like(head["weight"]), dim=-1)
+    return Classifier(image, in_convention(head | {"weight": rows}, convention)).eval()

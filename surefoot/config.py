@@ -4,24 +4,40 @@ No torch here: the Snakefile imports this module. The JSON schema in config/sche
 """
 
 import difflib
+import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from surefoot.files import UserError
 
 # The names of what the library registers; a contract test holds them equal to the registries.
-TermName = Literal["ce"]
-PartName = Literal["image", "head", "logit_scale"]
+TermName = Literal[
+    "ce", "hinge", "flyp", "entropy", "dcm", "l1zero", "l2zero", "l1init", "l2init", "lipsum", "kd", "carft"
+]
+PartName = Literal["image", "text", "head", "logit_scale", "embedding", "first-blocks", "middle-blocks", "last-blocks"]
+RatesName = Literal["one", "rgn", "rgn-group", "snr", "snr-released", "gradual-first", "gradual-last"]
 MetricName = Literal["top1", "mean_per_class", "macro_f1", "worst_group", "nll", "ece"]
 FamilyName = Literal["emoji"]
 
 TERM_NAMES: tuple[str, ...] = get_args(TermName)
+PART_NAMES: tuple[str, ...] = get_args(PartName)
+RATES_NAMES: tuple[str, ...] = get_args(RatesName)
 METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
 
 # A dot would clash with what the workflow appends, as in ft.pair.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_@-]*$")]
 Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _known_part(name: str) -> str:
+    if name not in PART_NAMES and not re.fullmatch(r"block-\d+", name):
+        raise ValueError(f"unknown value {name!r}{suggestion(name, [*PART_NAMES, 'block-0'])}")
+    return name
+
+
+Part = Annotated[str, AfterValidator(_known_part)]
 
 
 class Section(BaseModel):
@@ -39,40 +55,107 @@ class Augmentation(Section):
     mirror: float = Field(0, ge=0, le=1, description="Probability of a left-right mirror image.")
 
 
-class Recipe(Section):
-    """How a stage is optimised."""
+class Head(Section):
+    """Convention of the classification head."""
 
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw (decoupled decay) or sgd (momentum 0.9).")
+    scaled: bool = Field(False, description="Multiply the rows by the logit scale (WiSE-FT's code), or keep unit rows.")
+    bias: bool = Field(False, description="Add a trainable bias that starts at zero (WiSE-FT's code).")
+
+
+class Recipe(Section):
+    """How a method is optimised on a kind of task."""
+
+    optimizer: Literal["adamw", "adam", "sgd", "lbfgs"] = Field(
+        "adamw",
+        description="adamw (decoupled decay), adam (decay added to the gradient), sgd (momentum 0.9), or lbfgs: the "
+        "exact logistic regression on encoded features with weight_decay as L2 penalty; only for train: [head].",
+    )
     learning_rate: float = Field(3.0e-5, gt=0, description="Peak learning rate.")
     weight_decay: float = Field(0.1, ge=0, description="Weight decay of every trained tensor.")
     batch_size: int = Field(512, gt=0, description="Images per step; the last, smaller batch of an epoch is used too.")
     epochs: int = Field(10, gt=0, description="Passes over the training images.")
+    keep: Literal["last", "best"] = Field(
+        "last", description="The weights after the last epoch, or after the epoch that is best on id_val."
+    )
     warmup: int = Field(500, ge=0, description="Steps of linear warm-up, at most a tenth of all steps.")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate after warm-up.")
     clip_norm: float | None = Field(1.0, gt=0, description="Largest global gradient norm; null: no clipping.")
     label_smoothing: float = Field(0, ge=0, lt=1, description="Part of the target spread evenly over the classes.")
     augmentation: Augmentation = Field(Augmentation(), description="Random changes of the training images.")
+    norm_statistics: Literal["update", "keep"] = Field(
+        "update", description="Running statistics of batch norms in a trained image tower: update or keep them."
+    )
+    head: Head = Field(Head(), description="Convention of the classification head.")
 
 
-class Stage(Section):
-    """One training run over the data; the next stage starts where it ends."""
+class Tpgm(Section):
+    """Projection of the trained weights into learned radii around the zero-shot model (TPGM, Tian et al. 2023)."""
 
-    train: list[PartName] = Field(min_length=1, description="Parts that are trained; the others stay bit-identical.")
-    objective: dict[TermName, float] = Field(
+    steps: int = Field(200, gt=0, description="Steps of Adam on the radii, on images of id_val.")
+    learning_rate: float = Field(1.0e-2, gt=0, description="Learning rate of the radii.")
+    batch_size: int = Field(64, gt=0, description="Validation images per step.")
+
+
+class Options(Section):
+    """Settings of single terms and rates."""
+
+    lipsum_texts: int = Field(80, gt=0, description="Random texts per step (Lipsum-FT's M).")
+    lipsum_length: int = Field(8, gt=0, description="Random tokens per text (Lipsum-FT's L).")
+    kd_temperature: float = Field(10, gt=0, description="Temperature of both distributions in kd.")
+    carft_temperature: float = Field(1, gt=0, description="Temperature of both context distributions in carft.")
+    probe_batches: int = Field(5, gt=0, description="Batches whose gradients set the rates rgn and snr of an epoch.")
+    snr_threshold: Share = Field(0.2, description="Tensors whose snr, relative to the largest, is lower are frozen.")
+
+
+class Training(Section):
+    """What a method does to the weights: a point in the space of methods, without its recipe."""
+
+    start: Literal["zero-shot", "random"] = Field(
+        "zero-shot", description="The first weights; random: from scratch, a baseline of effective robustness."
+    )
+    share: float = Field(1, gt=0, le=1, description="Part of the training images that is used, class by class.")
+    train: list[Part] = Field(
+        default=[],
+        description="Parts that are trained; the others stay bit-identical. Any of " + ", ".join(PART_NAMES) + ", or "
+        "block-k with k from 0. first-blocks and last-blocks are a quarter of the blocks, middle-blocks the rest.",
+    )
+    objective: dict[TermName, Weight] = Field(
         default={"ce": 1.0}, min_length=1, description="Terms of the loss and their weights."
     )
+    options: Options = Field(Options(), description="Settings of single terms and rates.")
+    rates: RatesName | dict[Part, Weight] = Field(
+        "one",
+        description="How the learning rate is spread over the layers: one rate; a factor per part (1 if not named); "
+        "rgn (Auto-RGN per tensor, as released) or rgn-group; snr (Auto-SNR as described) or snr-released; "
+        "gradual-first or gradual-last (unfreezing from the first or the last layer).",
+    )
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="Momentum of an average of the weights over the steps, which replaces them."
+    )
+    tpgm: Tpgm | None = Field(None, description="Project the final weights (null: not).")
 
 
-class Method(Section):
+class Method(Training):
     """A fine-tuning method: a point in the space of methods."""
 
     label: str = Field(description="Name in tables and figures.")
     reference: str = Field(description="Paper and section that the entry follows.")
-    stages: list[Stage] = Field(default=[], description="What is trained, in order; none: the zero-shot model.")
+    differs: str = Field("", description="What differs from the paper or from its released code.")
+    base: Name | None = Field(None, description="Method whose trained weights are the start (LP-FT: the linear probe).")
     recipes: dict[Name, dict[str, Any]] = Field(
         default={},
-        description="Per recipe name: the keys in which this method differs from it; augmentation is replaced whole.",
+        description="Per recipe name: keys of the recipe or of the method (objective, ema, …) that differ under it. "
+        "A map such as augmentation or objective is replaced whole; objective.<term> changes one weight.",
     )
+    grids: dict[Name, dict[str, list[float]]] = Field(
+        default={},
+        description="Per recipe name: keys as in recipes and the values that the target `tune` tries.",
+    )
+
+    @property
+    def changes_weights(self) -> bool:
+        """Whether the method ends anywhere else than at the zero-shot model."""
+        return bool(self.train or self.tpgm or self.base)
 
 
 class Model(Section):
@@ -101,13 +184,6 @@ class Task(Section):
     metric: Literal["top1", "mean_per_class"] = Field(
         "mean_per_class", description="The metric of the main table: those that have intervals; all are in the records."
     )
-
-
-class Head(Section):
-    """Convention of the classification head."""
-
-    scaled: bool = Field(False, description="Multiply the rows by the logit scale (WiSE-FT's code), or keep unit rows.")
-    bias: bool = Field(False, description="Add a trainable bias that starts at zero (WiSE-FT's code).")
 
 
 class Run(Section):
@@ -168,7 +244,6 @@ class Config(Section):
         0.1, gt=0, le=1, description="Step of the WiSE-FT grid from alpha 0 (zero-shot) to 1 (fine-tuned); divides 1."
     )
     fixed_alpha: Share = Field(0.5, description="The alpha that is reported without any selection; on the grid.")
-    head: Head = Field(Head(), description="Convention of the classification head.")
     evaluation_batch: int = Field(256, gt=0, description="Images per forward pass of an evaluation.")
     renders: int = Field(
         1,
@@ -194,6 +269,7 @@ class Config(Section):
             ("run.methods", self.run.methods, self.methods),
             *((f"tasks.{n}.recipe", [task.recipe], self.recipes) for n, task in self.tasks.items()),
             *((f"methods.{n}.recipes", method.recipes, self.recipes) for n, method in self.methods.items()),
+            *((f"methods.{n}.grids", method.grids, self.recipes) for n, method in self.methods.items()),
         ):
             for name in names:
                 if name not in known:
@@ -202,7 +278,7 @@ class Config(Section):
             raise ValueError(f"alpha_step: {self.alpha_step} does not divide 1; try 0.1 or 0.05")
         if self.fixed_alpha not in self.alphas:
             raise ValueError(f"fixed_alpha: {self.fixed_alpha} is not on the grid {self.alphas}")
-        if not any(self.methods[method].stages for method in self.run.methods):
+        if not any(self.methods[method].changes_weights for method in self.run.methods):
             raise ValueError("run.methods: none of them trains anything; add one that does, such as ft")
         for key, names in (("seeds", self.seeds), *((f"run.{k}", v) for k, v in self.run.model_dump().items())):
             if len(set(names)) < len(names):
@@ -214,12 +290,28 @@ class Config(Section):
             if pair not in self.run.methods:
                 near = suggestion(pair, self.run.methods)
                 raise ValueError(f"run.pairs: {pair!r} is not in run.methods (or set run.pairs to []){near}")
-            if not self.methods[pair].stages:
+            if not self.methods[pair].changes_weights:
                 raise ValueError(f"run.pairs: {pair} trains nothing, so two seeds of it are one model")
-        for name in self.methods:
-            for recipe in self.methods[name].recipes:
-                self.recipe(name, recipe)
+        for name, method in self.methods.items():
+            for recipe in method.recipes:
+                self.resolve(name, recipe)
+            self._check_base(name)
+            if method.start == "random" and method.base:
+                raise ValueError(f"methods.{name}: start random and base {method.base} exclude each other")
+            if method.share < 1 and not method.train:
+                raise ValueError(f"methods.{name}.share: nothing is trained")
         return self
+
+    def _check_base(self, method: str) -> None:
+        chain = [method]
+        while base := self.methods[chain[-1]].base:
+            if base not in self.methods:
+                raise ValueError(f"methods.{chain[-1]}.base: unknown name {base!r}{suggestion(base, self.methods)}")
+            if base in chain:
+                raise ValueError(f"methods.{method}.base: {' -> '.join([*chain, base])} goes in a circle")
+            chain.append(base)
+        if len(chain) > 1 and not self.methods[chain[1]].changes_weights:
+            raise ValueError(f"methods.{method}.base: {chain[1]} trains nothing; leave base out")
 
     @property
     def alphas(self) -> list[float]:
@@ -227,20 +319,28 @@ class Config(Section):
         steps = round(1 / self.alpha_step)
         return [round(step / steps, 6) for step in range(steps + 1)]
 
-    def recipe(self, method: str, recipe: str) -> Recipe:
-        """A recipe with the keys in which a method differs. Raises ValueError for an unknown key."""
-        changes = self.methods[method].recipes.get(recipe, {})
-        for key in changes:
-            if key not in Recipe.model_fields:
-                raise ValueError(
-                    f"methods.{method}.recipes.{recipe}: unknown key {key!r}{suggestion(key, Recipe.model_fields)}"
-                )
+    def resolve(self, method: str, recipe: str, changes: dict[str, Any] | None = None) -> tuple[Training, Recipe]:
+        """What a method does and how, under a recipe; `changes` come on top, with objective.<term> for single weights.
+
+        Raises ValueError for an unknown key or value.
+        """
+        where = f"methods.{method}.recipes.{recipe}"
+        training = self.methods[method].model_dump(include=set(Training.model_fields))
+        settings = self.recipes[recipe].model_dump()
+        for key, value in {**self.methods[method].recipes.get(recipe, {}), **(changes or {})}.items():
+            if key in settings:
+                settings[key] = value
+            elif key in training:
+                training[key] = value
+            elif key.startswith("objective."):
+                training["objective"] = {**training["objective"], key.removeprefix("objective."): value}
+            else:
+                raise ValueError(f"{where}: unknown key {key!r}{suggestion(key, [*settings, *training])}")
         try:
-            return Recipe.model_validate({**self.recipes[recipe].model_dump(), **changes})
+            return Training.model_validate(training), Recipe.model_validate(settings)
         except ValidationError as error:
             first = error.errors()[0]
-            key = ".".join(["methods", method, "recipes", recipe, *map(str, first["loc"])])
-            raise ValueError(f"{key}: {first['msg']}") from None
+            raise ValueError(f"{'.'.join([where, *map(str, first['loc'])])}: {first['msg']}") from None
 
 
 def suggestion(name: str, known: Any) -> str:

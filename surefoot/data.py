@@ -1,5 +1,6 @@
 """The images of a task under a seed. N images, B batch."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 
 from surefoot.files import UserError
-from surefoot.seeds import numpy_stream
+from surefoot.seeds import numpy_stream, unit
 from surefoot.splits import Split, read_split
 from surefoot.tasks import Part, Task
 
@@ -34,6 +35,16 @@ class Examples:
             here = (indices >= low) & (indices < high)
             out[here] = split.images[rows[indices[here] - low]]
         return torch.from_numpy(out)
+
+    def subset(self, positions: np.ndarray) -> "Examples":
+        """The images at some positions, in increasing order of position."""
+        positions = np.sort(positions)
+        bounds = np.cumsum([0, *(len(rows) for _, rows in self.pieces)])
+        pieces = tuple(
+            (split, rows[positions[(positions >= low) & (positions < high)] - low])
+            for (split, rows), low, high in zip(self.pieces, bounds, bounds[1:], strict=False)
+        )
+        return Examples(pieces, self.labels[positions], self.clusters[positions], self.groups[positions])
 
     def batches(self, size: int) -> Iterator[np.ndarray]:
         """Positions in order."""
@@ -69,9 +80,14 @@ class Data:
             groups=np.concatenate([selection.groups for _, selection in chosen]),
         )
 
-    def training(self, seed: int) -> Examples:
-        """The training images. Raises UserError for a class that has none."""
+    def training(self, seed: int, share: float = 1) -> Examples:
+        """The training images, or the first clusters of each class in an order fixed by their names.
+
+        Larger shares hold the smaller ones. Raises UserError for a class that has no image.
+        """
         examples = self.examples(self.task.train, seed)
+        if share < 1:
+            examples = examples.subset(_first_clusters(examples, share))
         counts = np.bincount(examples.labels, minlength=len(self.task.classes))
         empty = [name for name, count in zip(self.task.classes, counts, strict=True) if not count]
         if empty:
@@ -80,6 +96,17 @@ class Data:
                 f"remove the class from tasks.{self.task.name}.classes or add images"
             )
         return examples
+
+
+def _first_clusters(examples: Examples, share: float) -> np.ndarray:
+    """Positions of the first ceil(share * K) of the K clusters of each class."""
+    kept = []
+    for label in np.unique(examples.labels):
+        here = np.flatnonzero(examples.labels == label)
+        names = sorted(set(examples.clusters[here]), key=lambda name: unit("share", name))
+        chosen = names[: math.ceil(share * len(names))]
+        kept.append(here[np.isin(examples.clusters[here], chosen)])
+    return np.concatenate(kept)
 
 
 def split_folders(files: list[str]) -> dict[str, Path]:

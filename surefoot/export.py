@@ -5,7 +5,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from surefoot.clip import load_clip, load_state, zero_shot_classifier
+from surefoot.clip import convention_of, load_clip, load_state, zero_shot_classifier
 from surefoot.files import atomic
 from surefoot.interpolate import interpolate
 from surefoot.records import load_trained
@@ -22,8 +22,9 @@ def export_model(
     has them) and the class names as JSON in its metadata: logits = exp(logit_scale) * (features @ weight.T + bias), for
     unit-norm features.
     """
-    theta0 = zero_shot_classifier(folder, load_state(head)).state_dict()
-    merged = interpolate(theta0, load_trained(end), alpha)
+    theta1 = load_trained(end)
+    theta0 = zero_shot_classifier(folder, load_state(head), convention_of(theta1)).state_dict()
+    merged = interpolate(theta0, theta1, alpha)
     clip = load_clip(folder)
     tower = {f"visual.{key.removeprefix(IMAGE)}": t for key, t in merged.items() if key.startswith(IMAGE)}
     state = {**clip.state_dict(), **tower}

@@ -29,6 +29,10 @@ def share_library() -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, known)])
 
 
+def _records(weights: list[str]) -> list[str]:
+    return [path.replace("weights.safetensors", "record.json") for path in weights]
+
+
 def either(names: Iterable[str]) -> str:
     """A regular expression that matches exactly these names."""
     return "|".join(sorted(map(re.escape, names), key=len, reverse=True))
@@ -59,7 +63,7 @@ class Plan:
 
     def trained(self, method: str) -> bool:
         """Whether a method trains anything."""
-        return bool(self.config.methods[method].stages)
+        return self.config.methods[method].changes_weights
 
     def splits(self, wildcards: Any) -> list[str]:
         """Files of the prepared splits of a task."""
@@ -68,25 +72,41 @@ class Plan:
 
     def weights(self, wildcards: Any) -> list[str]:
         """Trained weights of all seeds of a method; none for the zero-shot model."""
-        return self._weights(wildcards, self.config.seeds) if self.trained(wildcards.method) else []
+        return self._weights(wildcards, wildcards.method, self.config.seeds) if self.trained(wildcards.method) else []
 
     def partner_weights(self, wildcards: Any) -> list[str]:
         """Trained weights of the partners of all seeds."""
-        return self._weights(wildcards, self.partner.values())
+        return self._weights(wildcards, wildcards.method, self.partner.values())
 
     def records(self, wildcards: Any) -> list[str]:
         """Records of all runs of a method."""
-        return [path.replace("weights.safetensors", "record.json") for path in self.weights(wildcards)]
+        return _records(self.weights(wildcards))
 
     def partner_records(self, wildcards: Any) -> list[str]:
         """Records of the partners of all seeds."""
-        return [path.replace("weights.safetensors", "record.json") for path in self.partner_weights(wildcards)]
+        return _records(self.partner_weights(wildcards))
+
+    def base_weights(self, wildcards: Any) -> list[str]:
+        """Trained weights that the runs of a job start from, in the order of their seeds."""
+        return self._bases(wildcards, [wildcards.seed] if hasattr(wildcards, "seed") else self.config.seeds)
+
+    def base_records(self, wildcards: Any) -> list[str]:
+        """Records of the runs that a job starts from."""
+        return _records(self.base_weights(wildcards))
+
+    def partner_base_weights(self, wildcards: Any) -> list[str]:
+        """Trained weights that the runs of the partners start from."""
+        return self._bases(wildcards, self.partner.values())
+
+    def partner_base_records(self, wildcards: Any) -> list[str]:
+        """Records of the runs that the partners start from."""
+        return _records(self.partner_base_weights(wildcards))
 
     def first_weights(self, wildcards: Any) -> list[str]:
         """Trained weights of the first seed: the model that is exported."""
         if not self.trained(wildcards.method):
             raise UserError(f"method {wildcards.method} trains nothing: use the CLIP model itself")
-        return self._weights(wildcards, self.config.seeds[:1])
+        return self._weights(wildcards, wildcards.method, self.config.seeds[:1])
 
     def alpha(self, wildcards: Any) -> float:
         """The alpha of an export. Raises UserError unless it is between 0 and 1."""
@@ -104,17 +124,22 @@ class Plan:
         """One path per partner seed."""
         return [path.replace("{seed}", str(seed)) for seed in self.partner.values()]
 
-    def _weights(self, w: Any, seeds: Iterable[int]) -> list[str]:
-        return [f"results/finetune/{w.task}/{w.model}/{w.method}/seed-{seed}/weights.safetensors" for seed in seeds]
+    def _weights(self, w: Any, method: str, seeds: Iterable[int]) -> list[str]:
+        return [f"results/finetune/{w.task}/{w.model}/{method}/seed-{seed}/weights.safetensors" for seed in seeds]
+
+    def _bases(self, w: Any, seeds: Iterable[int]) -> list[str]:
+        base = self.config.methods[w.method].base
+        return self._weights(w, base, seeds) if base else []
 
     def method_entry(self, wildcards: Any) -> dict[str, Any]:
-        """What a fine-tuning job reads of the config: stages and resolved recipe."""
-        method = self.config.methods[wildcards.method]
-        recipe = self.config.recipe(wildcards.method, self.config.tasks[wildcards.task].recipe)
+        """What a fine-tuning job reads of the config: what is done to the weights, and the resolved recipe."""
+        task = self.config.tasks[wildcards.task]
+        training, recipe = self.config.resolve(wildcards.method, task.recipe)
         return {
             "name": wildcards.method,
-            "stages": [stage.model_dump() for stage in method.stages],
+            "training": training.model_dump(),
             "recipe": recipe.model_dump(),
+            "metric": task.metric,
         }
 
     def task_entry(self, wildcards: Any) -> dict[str, Any]:

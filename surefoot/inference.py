@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from surefoot.clip import Classifier, Preprocess, State, load_state, zero_shot_classifier
+from surefoot.clip import Classifier, Preprocess, State, convention_of, load_state, zero_shot_classifier
 from surefoot.data import Data
 from surefoot.device import pick_device
 from surefoot.interpolate import interpolate
@@ -23,12 +23,12 @@ def measure_inference(model: Path, head: Path, end: Path, data: Data, seed: int,
     """
     device = pick_device()
     start = load_state(head)
-    classifier = zero_shot_classifier(model, start)
-    theta0 = {key: tensor.clone() for key, tensor in classifier.state_dict().items()}
     theta1 = load_trained(end)
+    convention = convention_of(theta1)
+    theta0 = zero_shot_classifier(model, start, convention).state_dict()
 
     def build(theta: State) -> Classifier:
-        built = zero_shot_classifier(model, start)
+        built = zero_shot_classifier(model, start, convention)
         built.load_state_dict(theta)
         return built.to(device)
 

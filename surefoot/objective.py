@@ -1,12 +1,21 @@
-"""The training objective: named terms and their weighted sum. B batch, C classes, D embedding."""
+"""The training objective: named terms and their weighted sum.
+
+B batch, C classes, D embedding, M random texts, T templates; theta are the trained tensors, theta0 their values at the
+start of the run, P the number of their scalars; z logits, p = softmax(z); s the logit scale.
+"""
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from surefoot.clip import Classifier
+
+if TYPE_CHECKING:
+    from surefoot.references import References
 
 
 class Context:
@@ -17,13 +26,24 @@ class Context:
         inputs: preprocessed images [B, 3, H, W], or unit-norm features [B, D] where the image tower is frozen.
         labels: [B].
         label_smoothing: part of the target that is spread evenly over all classes.
+        trained: the tensors in training by name.
+        references: the zero-shot model, the text tower, captions and the start.
+        step: optimizer step, which fixes what is drawn at random.
     """
 
     def __init__(
-        self, classifier: Classifier, inputs: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0
+        self,
+        classifier: Classifier,
+        inputs: torch.Tensor,
+        labels: torch.Tensor,
+        label_smoothing: float = 0,
+        trained: dict[str, nn.Parameter] | None = None,
+        references: "References | None" = None,
+        step: int = 0,
     ) -> None:
         self.classifier, self.inputs, self.labels = classifier, inputs, labels
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.trained, self.step = label_smoothing, trained or {}, step
+        self.references = references
 
     @cached_property
     def features(self) -> torch.Tensor:
@@ -35,15 +55,160 @@ class Context:
         """[B, C]."""
         return self.classifier.classify(self.features)
 
+    @cached_property
+    def zero_shot_features(self) -> torch.Tensor:
+        """Unit-norm features [B, D] of the same images by the frozen zero-shot tower."""
+        with torch.no_grad():
+            return self.references.zero_shot.encode(self.inputs)
+
+    @cached_property
+    def zero_shot_logits(self) -> torch.Tensor:
+        """Logits [B, C] of the same images by the frozen zero-shot model."""
+        with torch.no_grad():
+            return self.references.zero_shot.classify(self.zero_shot_features)
+
+    @cached_property
+    def caption_features(self) -> torch.Tensor:
+        """Unit-norm features [B, D] of one caption per image."""
+        return self.references.text.encode(self.references.caption_tokens(self.labels, self.step))
+
+    @cached_property
+    def logit_scale(self) -> torch.Tensor:
+        """s of image-text products: the classifier's own, or the text tower's where the head holds it in its rows."""
+        own = self.classifier.logit_scale
+        return (self.references.text.clip.logit_scale if own is None else own).exp()
+
+    @property
+    def frozen_scale(self) -> float:
+        """s of the pre-trained checkpoint."""
+        return self.references.text.pretrained_scale
+
+    @property
+    def scalars(self) -> int:
+        """P."""
+        return sum(tensor.numel() for tensor in self.trained.values())
+
 
 def cross_entropy(context: Context) -> torch.Tensor:
     """Mean cross-entropy; with smoothing e the target is (1 - e) one-hot + e / C (WiSE-FT, fine-tuning recipe)."""
     return F.cross_entropy(context.logits, context.labels, label_smoothing=context.label_smoothing)
 
 
+def hinge(context: Context) -> torch.Tensor:
+    """Mean over images of the sum over wrong classes of max(0, 1 + z_c - z_y) (AutoFT's code; summed, not averaged)."""
+    right = context.logits.gather(1, context.labels[:, None])
+    margins = (1 + context.logits - right).clamp(min=0)
+    return margins.scatter(1, context.labels[:, None], 0).sum(1).mean()
+
+
+def flyp(context: Context) -> torch.Tensor:
+    """CLIP's loss on (image, caption) pairs: half the cross-entropy of s V T' and of its transpose (FLYP, equation 3).
+
+    The target of an image is its own caption only, so another image of its class counts as a negative.
+    """
+    products = context.logit_scale * context.features @ context.caption_features.T
+    target = torch.arange(len(products), device=products.device)
+    return (F.cross_entropy(products, target) + F.cross_entropy(products.T, target)) / 2
+
+
+def _entropy(logits: torch.Tensor) -> torch.Tensor:
+    """Entropy [B] in nats."""
+    log_p = logits.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1)
+
+
+def entropy(context: Context) -> torch.Tensor:
+    """Mean entropy of p in nats (AutoFT)."""
+    return _entropy(context.logits).mean()
+
+
+def dcm(context: Context) -> torch.Tensor:
+    """Entropy of the wrongly classified images, over all B (AutoFT's code; the indicator has no gradient).
+
+    With a positive weight this lowers the entropy of the model's own errors, against what its name says.
+    """
+    wrong = context.logits.detach().argmax(-1) != context.labels
+    return (_entropy(context.logits) * wrong).mean()
+
+
+def _sum(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack([tensor.sum() for tensor in tensors]).sum()
+
+
+def _moved(context: Context) -> list[torch.Tensor]:
+    return torch._foreach_sub(list(context.trained.values()), [context.references.start[n] for n in context.trained])
+
+
+def l1zero(context: Context) -> torch.Tensor:
+    """Sum of |theta| over P (AutoFT)."""
+    return _sum(torch._foreach_abs(list(context.trained.values()))) / context.scalars
+
+
+def l2zero(context: Context) -> torch.Tensor:
+    """Sum of theta^2 over P (AutoFT)."""
+    theta = list(context.trained.values())
+    return _sum(torch._foreach_mul(theta, theta)) / context.scalars
+
+
+def l1init(context: Context) -> torch.Tensor:
+    """Sum of |theta - theta0| over P (AutoFT)."""
+    return _sum(torch._foreach_abs(_moved(context))) / context.scalars
+
+
+def l2init(context: Context) -> torch.Tensor:
+    """Sum of (theta - theta0)^2 over P (AutoFT). L2-SP's penalty lambda / 2 * sum has weight lambda * P / 2 here."""
+    moved = _moved(context)
+    return _sum(torch._foreach_mul(moved, moved)) / context.scalars
+
+
+def lipsum(context: Context) -> torch.Tensor:
+    """Mean over images of sum_m (v_m - v0_m)^2 / (2 M), with v_m = s <g_m, f> for M random texts (Lipsum-FT, eq. 7).
+
+    f, f0 (of the zero-shot tower) and g_m have unit norm and s is the pre-trained scale, as in the released code. The
+    difference is taken before the product: v and v0 are large and nearly equal.
+    """
+    texts = context.references.random_texts(context.step)
+    gap = context.frozen_scale * (context.features - context.zero_shot_features).float() @ texts.float().T
+    return gap.square().mean() / 2
+
+
+def kd(context: Context) -> torch.Tensor:
+    """T^2 * KL(zero-shot at temperature T || student at T), batch mean (Hinton et al. 2015; T as in Mask-Fill)."""
+    temperature = context.references.options.kd_temperature
+    teacher = (context.zero_shot_logits / temperature).log_softmax(-1)
+    student = (context.logits / temperature).log_softmax(-1)
+    return temperature**2 * F.kl_div(student, teacher, log_target=True, reduction="batchmean")
+
+
+def carft(context: Context) -> torch.Tensor:
+    """KL(zero-shot || student) between the distributions over the T contexts (prompt templates), batch mean (CAR-FT).
+
+    p = softmax(s f C' / temperature); direction and temperature are not known from the paper.
+    """
+    scale = context.frozen_scale / context.references.options.carft_temperature
+    contexts = context.references.contexts
+    teacher = (scale * context.zero_shot_features @ contexts.T).log_softmax(-1)
+    student = (scale * context.features @ contexts.T).log_softmax(-1)
+    return F.kl_div(student, teacher, log_target=True, reduction="batchmean")
+
+
 TERMS: dict[str, Callable[[Context], torch.Tensor]] = {
     "ce": cross_entropy,
+    "hinge": hinge,
+    "flyp": flyp,
+    "entropy": entropy,
+    "dcm": dcm,
+    "l1zero": l1zero,
+    "l2zero": l2zero,
+    "l1init": l1init,
+    "l2init": l2init,
+    "lipsum": lipsum,
+    "kd": kd,
+    "carft": carft,
 }
+# Terms that put the same images through the frozen zero-shot tower, so features of the trained one do not suffice.
+ON_IMAGES = {"lipsum", "kd", "carft"}
+FROM_START = {"l1init", "l2init"}
 
 
 class Objective:
@@ -52,6 +217,10 @@ class Objective:
     def __init__(self, weights: dict[str, float]) -> None:
         """Raises KeyError for an unknown term."""
         self.terms = [(name, TERMS[name], weight) for name, weight in weights.items()]
+
+    def asks_for(self, terms: set[str]) -> bool:
+        """Whether any of these terms is in the sum."""
+        return any(name in terms for name, _, _ in self.terms)
 
     def __call__(self, context: Context) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The scalar to minimise, and each term's own value (detached, not weighted)."""

@@ -2,10 +2,13 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tqdm import tqdm
 
 from surefoot import config
@@ -13,121 +16,178 @@ from surefoot.augment import augment
 from surefoot.clip import Classifier, Preprocess
 from surefoot.data import Examples
 from surefoot.files import UserError
-from surefoot.methods import set_trained
-from surefoot.objective import Context, Objective
+from surefoot.objective import FROM_START, ON_IMAGES, Context, Objective
+from surefoot.passes import encode
+from surefoot.rates import Factors, Rates
+from surefoot.references import References
 from surefoot.resume import Resumable
 from surefoot.seeds import torch_stream
+from surefoot.weights import Weights
 
 SAVE_SECONDS = 20
 CHECK_STEPS = 50
 
 
-def fit(
-    classifier: Classifier,
-    stage: config.Stage,
-    recipe: config.Recipe,
-    examples: Examples,
-    preprocess: Preprocess,
-    seed: int,
-    progress: Resumable,
-    name: str,
-) -> list[dict[str, float]]:
-    """Train a classifier in place through one stage; returns per epoch the mean of each term.
+@dataclass(frozen=True)
+class Run:
+    """One training run.
 
-    Args:
-        classifier: the start, on the device that computes.
-        stage, recipe: what is trained on which objective, and how.
+    Attributes:
+        training, recipe: what is trained on which objective, and how.
         examples: training images.
         preprocess: the model's input transform.
-        seed: run seed; order and changes of the images depend on it and on the epoch alone.
+        references: what the terms compare with.
+        seed: order and changes of the images depend on it and on the epoch alone.
         progress: saved states; a run that was killed goes on from the last one and ends with the same bytes.
-        name: of the stage's saved state, and in messages.
-
-    Raises UserError when the loss is not finite.
+        name: of the run's saved state, and in messages.
+        watch: value of the model on validation images, higher is better; used where the recipe keeps the best epoch.
     """
-    device = next(classifier.parameters()).device
-    trained = set_trained(classifier, stage.train)
-    objective = Objective(stage.objective)
-    optimizer = make_optimizer(list(trained.values()), recipe)
-    inputs = Inputs(classifier, stage, recipe, examples, preprocess, seed)
-    labels = torch.from_numpy(examples.labels).to(device)
-    total = recipe.epochs * math.ceil(len(examples) / recipe.batch_size)
-    history, step, saved = [], 0, time.monotonic()
-    if state := progress.load(f"{name}.pt"):
-        classifier.load_state_dict(state["classifier"])
+
+    training: config.Training
+    recipe: config.Recipe
+    examples: Examples
+    preprocess: Preprocess
+    references: References
+    seed: int
+    progress: Resumable
+    name: str
+    watch: Callable[[Classifier], float] | None = None
+
+
+@dataclass
+class History:
+    """Per epoch: the mean of each term, the factors of the rates (where they change) and the watched value."""
+
+    terms: list[dict[str, float]] = field(default_factory=list)
+    factors: list[Factors] = field(default_factory=list)
+    watched: list[float] = field(default_factory=list)
+
+
+def fit(classifier: Classifier, run: Run) -> History:
+    """Train a classifier in place. Raises UserError when the loss is not finite or a part or term does not exist."""
+    training, recipe = run.training, run.recipe
+    objective = Objective(training.objective)
+    weights = Weights(classifier, run)
+    if objective.asks_for(FROM_START):
+        run.references.remember_start(weights.trained)
+    inputs = Inputs(classifier, run, objective)
+    labels = torch.from_numpy(run.examples.labels).to(inputs.device)
+    rates = Rates(training, weights.trained, recipe.epochs, f"methods.{run.name.split()[0]}")
+    total = recipe.epochs * math.ceil(len(run.examples) / recipe.batch_size)
+    history, step, factors, saved = History(), 0, {}, time.monotonic()
+    if state := run.progress.load(f"{run.name}.pt"):
+        history, step, factors = History(**state["history"]), state["step"], state["factors"]
+        weights.load(state["weights"])
+        optimizer = make_optimizer(weights.trained, factors, recipe)
         optimizer.load_state_dict(state["optimizer"])
-        history, step = state["history"], state["step"]
-    for epoch in tqdm(range(len(history), recipe.epochs), desc=name, initial=len(history), total=recipe.epochs):
+    done = len(history.terms)
+    for epoch in tqdm(range(done, recipe.epochs), desc=run.name, initial=done, total=recipe.epochs):
+        found = rates.at(epoch, lambda per_image, e=epoch, s=step: probe(weights, inputs, labels, e, s, per_image))
+        if found != factors:
+            factors = found
+            optimizer = make_optimizer(weights.trained, factors, recipe)
         sums, seen = {}, 0
-        for indices in examples.shuffled(recipe.batch_size, seed, epoch):
+        for indices in run.examples.shuffled(recipe.batch_size, run.seed, epoch):
             for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * rate(step, total, recipe)
-            context = Context(classifier, inputs.batch(indices, step), labels[indices], recipe.label_smoothing)
+                group["lr"] = recipe.learning_rate * group["factor"] * rate(step, total, recipe)
+            x = inputs.batch(indices, step)
+            context = Context(
+                classifier, x, labels[indices], recipe.label_smoothing, weights.trained, run.references, step
+            )
             loss, values = objective(context)
             if step % CHECK_STEPS == 0:
-                check_finite(loss, name, step)
+                check_finite(loss, run.name, step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if recipe.clip_norm:
-                torch.nn.utils.clip_grad_norm_(trained.values(), recipe.clip_norm)
+                torch.nn.utils.clip_grad_norm_(weights.trained.values(), recipe.clip_norm)
             optimizer.step()
+            weights.after_step()
             step, seen = step + 1, seen + len(indices)
             for term, value in values.items():
                 sums[term] = sums.get(term, 0) + value * len(indices)
-        check_finite(sum(sums.values()), name, step)
-        history.append({term: float(value) / seen for term, value in sums.items()})
+        check_finite(sum(sums.values()), run.name, step)
+        history.terms.append({term: float(value) / seen for term, value in sums.items()})
+        if not isinstance(training.rates, dict) and training.rates != "one":
+            history.factors.append(factors)
+        if recipe.keep == "best":
+            history.watched.append(weights.watch())
         if time.monotonic() - saved > SAVE_SECONDS or epoch + 1 == recipe.epochs:
             saved = time.monotonic()
-            progress.save(
-                f"{name}.pt",
+            run.progress.save(
+                f"{run.name}.pt",
                 {
-                    "classifier": classifier.state_dict(),
+                    "weights": weights.state(),
                     "optimizer": optimizer.state_dict(),
-                    "history": history,
+                    "history": vars(history),
+                    "factors": factors,
                     "step": step,
                 },
             )
-    classifier.eval()
+    weights.finish()
     return history
 
 
 class Inputs:
     """What the objective is computed on: changed images, or features encoded once where nothing can change them."""
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        stage: config.Stage,
-        recipe: config.Recipe,
-        examples: Examples,
-        preprocess: Preprocess,
-        seed: int,
-    ) -> None:
-        self.recipe, self.examples, self.preprocess, self.seed = recipe, examples, preprocess, seed
-        self.device = next(classifier.parameters()).device
+    def __init__(self, classifier: Classifier, run: Run, objective: Objective) -> None:
+        self.run, self.device = run, next(classifier.parameters()).device
         self.features = None
-        if "image" not in stage.train and recipe.augmentation == config.Augmentation():
-            self.features = torch.cat(list(self._encode(classifier)))
-
-    @torch.no_grad()
-    def _encode(self, classifier: Classifier) -> Iterator[torch.Tensor]:
-        for indices in self.examples.batches(self.recipe.batch_size):
-            yield classifier.encode(self.preprocess(self.examples.images(indices).to(self.device)))
+        frozen = not any(p.requires_grad for p in classifier.image.parameters())
+        if frozen and run.recipe.augmentation == config.Augmentation() and not objective.asks_for(ON_IMAGES):
+            self.features = encode(classifier, run.examples, run.preprocess, run.recipe.batch_size)
 
     def batch(self, indices: np.ndarray, step: int) -> torch.Tensor:
         """Features [B, D] or preprocessed images [B, 3, H, W] of some positions."""
         if self.features is not None:
             return self.features[indices]
-        x = self.preprocess.scale(self.examples.images(indices).to(self.device))
-        x = augment(x, self.recipe.augmentation, torch_stream(self.seed, "changes", step))
-        return self.preprocess.normalise(x)
+        run = self.run
+        x = run.preprocess.scale(run.examples.images(indices).to(self.device))
+        x = augment(x, run.recipe.augmentation, torch_stream(run.seed, "changes", step))
+        return run.preprocess.normalise(x)
 
 
-def make_optimizer(parameters: list[torch.nn.Parameter], recipe: config.Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer; weight decay acts on every trained tensor, as in WiSE-FT."""
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    return torch.optim.SGD(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, momentum=0.9)
+def probe(
+    weights: Weights, inputs: Inputs, labels: torch.Tensor, epoch: int, step: int, per_image: bool
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Gradients of the cross-entropy for the trained tensors, on the first batches of an epoch.
+
+    One dictionary per batch, or per image of these batches.
+    """
+    run, tensors = inputs.run, list(weights.trained.values())
+    asleep = [tensor for tensor in tensors if not tensor.requires_grad]
+    for tensor in asleep:
+        tensor.requires_grad_(True)
+    order = run.examples.shuffled(run.recipe.batch_size, run.seed, epoch)
+    for indices in islice(order, run.training.options.probe_batches):
+        for part in np.split(indices, len(indices)) if per_image else [indices]:
+            logits = Context(weights.classifier, inputs.batch(part, step), labels[part]).logits
+            found = torch.autograd.grad(F.cross_entropy(logits, labels[part]), tensors, allow_unused=True)
+            yield {
+                name: torch.zeros_like(tensor) if g is None else g
+                for (name, tensor), g in zip(weights.trained.items(), found, strict=True)
+            }
+
+
+def make_optimizer(
+    trained: dict[str, torch.nn.Parameter], factors: Factors, recipe: config.Recipe
+) -> torch.optim.Optimizer:
+    """The recipe's optimizer with one group per factor; a tensor with factor 0 is frozen.
+
+    Weight decay acts on every trained tensor, as in WiSE-FT.
+    """
+    groups: dict[float, list[torch.nn.Parameter]] = {}
+    for name, tensor in trained.items():
+        tensor.requires_grad_(factors[name] > 0)
+        tensor.grad = None
+        if factors[name] > 0:
+            groups.setdefault(factors[name], []).append(tensor)
+    how = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    if recipe.optimizer == "sgd":
+        how["momentum"] = 0.9
+    return kinds[recipe.optimizer]([{"params": p, "factor": factor} for factor, p in groups.items()], **how)
 
 
 def rate(step: int, total: int, recipe: config.Recipe) -> float:

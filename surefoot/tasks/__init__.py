@@ -68,6 +68,10 @@ class Task:
         parts = [*self.train, *(part for eval_set in self.eval_sets for part in eval_set.parts)]
         return tuple(dict.fromkeys(part.split for part in parts))
 
+    def parts_of(self, role: Role) -> tuple[Part, ...]:
+        """All rows with a role."""
+        return tuple(part for eval_set in self.eval_sets if eval_set.role == role for part in eval_set.parts)
+
     @property
     def chance(self) -> float:
         """Accuracy of uniform guessing, as mean per class, in percent."""

@@ -1,0 +1,51 @@
+"""Logistic regression on encoded features, exactly solved. N images, C classes, D embedding."""
+
+import torch
+import torch.nn.functional as F
+
+from surefoot import config
+from surefoot.clip import Classifier
+from surefoot.files import UserError
+from surefoot.passes import encode
+from surefoot.train import History, Run
+
+STEPS, TOLERANCE = 500, 1e-7
+
+
+def solve(classifier: Classifier, run: Run) -> History:
+    """Replace the head by the logistic regression on unit-norm features, by full-batch L-BFGS from zero.
+
+    Minimises mean cross-entropy + weight_decay / 2 * |w|^2 over the effective rows w (logit scale included; a bias is
+    not penalised). scikit-learn's C is 1 / (N * weight_decay). Raises UserError when more than the head is trained, the
+    objective is another, or the images change.
+    """
+    if run.training.train != ["head"] or run.training.objective != {"ce": 1.0}:
+        raise UserError(f"{run.name}: optimizer lbfgs is for train: [head] with objective {{ce: 1}} only")
+    if run.recipe.augmentation != config.Augmentation():
+        raise UserError(f"{run.name}: optimizer lbfgs needs images that do not change; set augmentation: {{}}")
+    features = encode(classifier, run.examples, run.preprocess, run.recipe.batch_size).double()
+    labels = torch.from_numpy(run.examples.labels).to(features.device)
+    weight = torch.zeros_like(classifier.head.weight, dtype=torch.double, requires_grad=True)
+    bias = torch.zeros(len(weight), dtype=torch.double, device=features.device)
+    bias.requires_grad_(classifier.head.bias is not None)
+    tensors = [tensor for tensor in (weight, bias) if tensor.requires_grad]
+    optimizer = torch.optim.LBFGS(
+        tensors, max_iter=STEPS, tolerance_grad=TOLERANCE, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        cross_entropy = F.cross_entropy(features @ weight.T + bias, labels, label_smoothing=run.recipe.label_smoothing)
+        value = cross_entropy + run.recipe.weight_decay / 2 * weight.square().sum()
+        value.backward()
+        return value
+
+    final = optimizer.step(loss)
+    if not torch.isfinite(loss()):
+        raise UserError(f"{run.name}: the loss is {float(final)}; raise weight_decay")
+    with torch.no_grad():
+        scale = 1.0 if classifier.logit_scale is None else float(classifier.logit_scale.exp())
+        classifier.head.weight.copy_(weight / scale)
+        if classifier.head.bias is not None:
+            classifier.head.bias.copy_(bias / scale)
+        return History(terms=[{"ce": float(F.cross_entropy(features @ weight.T + bias, labels))}])

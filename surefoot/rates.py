@@ -1,0 +1,135 @@
+"""How the learning rate is spread over the layers: factors per tensor, set anew at the start of an epoch.
+
+Source of rgn, snr and gradual unfreezing: Lee et al. 2023 (Surgical Fine-Tuning), sections 4 and 5, and its code.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+
+from surefoot import config
+from surefoot.files import UserError
+from surefoot.layers import layers, named
+
+Factors = dict[str, float]
+Gradients = dict[str, torch.Tensor]
+# What a rule may look at: the trained tensors, and gradients of the cross-entropy per batch or per image.
+Probe = Callable[[bool], Iterator[Gradients]]
+
+
+class Rates:
+    """The factors of every trained tensor, epoch by epoch; 0 freezes a tensor for the epoch."""
+
+    def __init__(
+        self, training: config.Training, trained: dict[str, torch.nn.Parameter], epochs: int, entry: str
+    ) -> None:
+        """Args: trained: tensors by name; epochs: of the run; entry: of the config, for messages."""
+        self.how, self.options, self.trained, self.epochs, self.entry = (
+            training.rates,
+            training.options,
+            trained,
+            epochs,
+            entry,
+        )
+
+    def at(self, epoch: int, probe: Probe) -> Factors:
+        """Factors of an epoch. Raises UserError where a rule is not defined."""
+        if isinstance(self.how, dict):
+            return self._per_part(self.how)
+        return {
+            "one": lambda: dict.fromkeys(self.trained, 1.0),
+            "rgn": lambda: self._rgn(probe),
+            "rgn-group": lambda: self._rgn_of_layers(probe),
+            "snr": lambda: self._snr(probe),
+            "snr-released": lambda: self._snr_released(probe),
+            "gradual-first": lambda: self._gradual(epoch, list(self._layers())),
+            "gradual-last": lambda: self._gradual(epoch, list(reversed(self._layers()))),
+        }[self.how]()
+
+    def _layers(self) -> dict[str, list[str]]:
+        return layers(self.trained)
+
+    def _per_part(self, factors: dict[str, float]) -> Factors:
+        found = dict.fromkeys(self.trained, 1.0)
+        for part, factor in factors.items():
+            found |= dict.fromkeys(named(self.trained, [part], f"{self.entry}.rates"), factor)
+        return found
+
+    def _ratios(self, gradients: Gradients, groups: dict[str, list[str]]) -> dict[str, float]:
+        """||g|| / ||theta|| per group of tensors."""
+        found = {}
+        for group, names in groups.items():
+            norm = math.sqrt(sum(float(self.trained[n].detach().square().sum()) for n in names))
+            if norm == 0:
+                raise UserError(
+                    f"{self.entry}.rates: the relative gradient norm of {group} is not defined, its weights are all "
+                    f"zero; use rgn-group, leave {group} out of train, or use a head without bias"
+                )
+            found[group] = math.sqrt(sum(float(gradients[n].square().sum()) for n in names)) / norm
+        return found
+
+    def _relative_norms(self, probe: Probe, groups: dict[str, list[str]]) -> dict[str, float]:
+        """Mean over the probe batches of the ratios, divided by the largest group's (as released: no minimum)."""
+        found = [self._ratios(gradients, groups) for gradients in probe(False)]
+        means = {group: sum(ratios[group] for ratios in found) / len(found) for group in groups}
+        largest = max(means.values())
+        return {group: mean / largest if largest else 1.0 for group, mean in means.items()}
+
+    def _rgn(self, probe: Probe) -> Factors:
+        """Auto-RGN per tensor, as in the released code."""
+        return self._relative_norms(probe, {name: [name] for name in self.trained})
+
+    def _rgn_of_layers(self, probe: Probe) -> Factors:
+        """Auto-RGN with the tensors of a layer taken together; tensors outside the layers have factor 1."""
+        by_layer = self._layers()
+        found = self._relative_norms(probe, by_layer)
+        inside = {name: found[layer] for layer, names in by_layer.items() for name in names}
+        return dict.fromkeys(self.trained, 1.0) | inside
+
+    def _snr(self, probe: Probe) -> Factors:
+        """Auto-SNR as described: a tensor's signal-to-noise ratio over images, ||mean g||^2 / sum of the variance of g.
+
+        Ratios are divided by the largest; below the threshold a tensor is frozen, above it the ratio is its factor.
+        (Formula and threshold of the paper are not known.)
+        """
+        count, mean, square = 0, {}, {}
+        for gradients in probe(True):
+            count += 1
+            for name, g in gradients.items():
+                mean[name] = mean.get(name, 0) + g
+                square[name] = square.get(name, 0) + g.square()
+        ratios = {}
+        for name in self.trained:
+            signal = (mean[name] / count).square()
+            noise = (square[name] / count - signal).clamp(min=0).sum()
+            ratios[name] = float(signal.sum() / noise) if noise > 0 else math.inf
+        largest = max((r for r in ratios.values() if math.isfinite(r)), default=1.0) or 1.0
+        relative = {name: min(1.0, ratio / largest) for name, ratio in ratios.items()}
+        return {name: r if r >= self.options.snr_threshold else 0.0 for name, r in relative.items()}
+
+    def _snr_released(self, probe: Probe) -> Factors:
+        """The statistic of the released code (`eb-criterion`), which is not the paper's Auto-SNR.
+
+        Mean of g^2 / (variance of g over its first dimension + 1e-8), averaged over the probe batches; below 0.95 a
+        tensor is frozen, else it has factor 1. A first dimension of 1 has no variance (NaN), which counts as keep.
+        """
+        totals, count = dict.fromkeys(self.trained, 0.0), 0
+        for gradients in probe(False):
+            count += 1
+            for name, g in gradients.items():
+                if g.ndim == 0 or g.shape[0] == 1:
+                    totals[name] = math.nan
+                else:
+                    totals[name] += float((g.square() / (g.var(0, keepdim=True) + 1e-8)).mean())
+        return {name: 0.0 if total / count < 0.95 else 1.0 for name, total in totals.items()}
+
+    def _gradual(self, epoch: int, order: list[str]) -> Factors:
+        """Unfreezing: the epochs are cut into as many phases as there are layers; phase k trains the first k + 1.
+
+        (The paper's schedule is not known.) Tensors outside the layers are trained from the start.
+        """
+        phase = min(len(order) - 1, epoch * len(order) // self.epochs)
+        by_layer = self._layers()
+        asleep = {name for layer in order[phase + 1 :] for name in by_layer[layer]}
+        return {name: 0.0 if name in asleep else 1.0 for name in self.trained}

@@ -1,0 +1,81 @@
+"""What some terms compare with: the zero-shot model, the text tower, captions, the start. Each is made when asked for.
+
+B batch, C classes, T templates, L tokens, D embedding.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from surefoot import config
+from surefoot.clip import Classifier, State, load_clip, load_tokenizer, zero_shot_classifier
+from surefoot.seeds import torch_stream
+from surefoot.tasks import Task
+from surefoot.text import TextTower
+
+
+class References:
+    """Frozen companions of one training run, on its device; a run whose terms need none loads none."""
+
+    def __init__(
+        self, folder: Path, head: State, task: Task, options: config.Options, seed: int, device: torch.device
+    ) -> None:
+        self.folder, self.head, self.task, self.options, self.seed, self.device = (
+            folder,
+            head,
+            task,
+            options,
+            seed,
+            device,
+        )
+        self.start: dict[str, torch.Tensor] = {}
+
+    @cached_property
+    def zero_shot(self) -> Classifier:
+        """The frozen zero-shot classifier."""
+        return zero_shot_classifier(self.folder, self.head).requires_grad_(False).to(self.device)
+
+    @cached_property
+    def text(self) -> TextTower:
+        """The text tower: frozen, unless the method trains it."""
+        return TextTower(load_clip(self.folder)).requires_grad_(False).to(self.device).eval()
+
+    @cached_property
+    def tokens(self) -> torch.Tensor:
+        """Token ids [C, T, L] of every class in every template."""
+        tokenize, task = load_tokenizer(self.folder), self.task
+        texts = [tokenize([t.format(name) for t in task.templates]) for name in task.prompt_names]
+        return torch.stack(texts).to(self.device)
+
+    @cached_property
+    def contexts(self) -> torch.Tensor:
+        """Context rows [T, D] of CAR-FT: per template the mean over classes of the text features, normalised again."""
+        with torch.no_grad():
+            features = torch.stack([self.text.encode(prompts) for prompts in self.tokens])
+            return F.normalize(features.mean(0), dim=-1)
+
+    def caption_tokens(self, labels: torch.Tensor, step: int) -> torch.Tensor:
+        """Tokens [B, L] of one caption per image: its class name in a template drawn for this step (FLYP)."""
+        stream = torch_stream(self.seed, "captions", step)
+        template = torch.randint(0, self.tokens.shape[1], labels.shape, generator=stream)
+        return self.tokens[labels, template.to(self.device)]
+
+    @torch.no_grad()
+    def random_texts(self, step: int) -> torch.Tensor:
+        """Features [M, D] of M random texts, fresh for every step and shared by the batch (Lipsum-FT)."""
+        stream = torch_stream(self.seed, "random texts", step)
+        tokens = self.text.random_tokens(self.options.lipsum_texts, self.options.lipsum_length, stream)
+        return self.text.encode(tokens.to(self.device))
+
+    def remember_start(self, trained: dict[str, torch.nn.Parameter]) -> None:
+        """Keep a copy of the trained tensors as they are now.
+
+        (AutoFT's code keeps the live tensors in its final run, which makes its distances to the start zero.)
+        """
+        self.start = {name: tensor.detach().clone() for name, tensor in trained.items()}
+
+
+MakeReferences = Callable[[config.Options, int], References]

@@ -18,6 +18,9 @@ include: "rules/pretrain.smk"
 include: "rules/zeroshot.smk"
 include: "rules/finetune.smk"
 include: "rules/evaluate.smk"
+include: "rules/surgical.smk"
+include: "rules/tune.smk"
+include: "rules/theory.smk"
 include: "rules/export.smk"
 include: "rules/report.smk"
 
@@ -27,6 +30,8 @@ localrules:
     tables,
     figures,
     pretrain,
+    tune,
+    theory,
     export,
 
 

@@ -1,7 +1,7 @@
 """What people read: pure functions of records, rebuilt without torch."""
 
-TABLE_FILES = expand("results/tables/{name}.{form}", name=flow.TABLES, form=["csv", "md", "tex"])
-FIGURE_FILES = expand("results/figures/{name}.{form}", name=flow.FIGURES, form=["svg", "png", "csv"])
+TABLE_FILES = expand("results/tables/{name}.{form}", name=PLAN.tables, form=["csv", "md", "tex"])
+FIGURE_FILES = expand("results/figures/{name}.{form}", name=PLAN.figures, form=["svg", "png", "csv"])
 
 
 rule make_tables:
@@ -10,6 +10,8 @@ rule make_tables:
         predictions=PLAN.evaluations("predictions.parquet"),
         meters=PLAN.meters(),
         inference=PLAN.inference_files(),
+        trials=PLAN.adaptations("trials.parquet"),
+        adapted=PLAN.adaptations("predictions.parquet"),
     output:
         tables=[
             report(
@@ -18,9 +20,9 @@ rule make_tables:
                 category="Tables",
                 labels={"table": name},
             )
-            for name in flow.TABLES
+            for name in PLAN.tables
         ],
-        printed=expand("results/tables/{name}.{form}", name=flow.TABLES, form=["md", "tex"]),
+        printed=expand("results/tables/{name}.{form}", name=PLAN.tables, form=["md", "tex"]),
     log:
         "results/logs/tables.log",
     benchmark:
@@ -40,7 +42,7 @@ rule make_tables:
 
 rule draw_figures:
     input:
-        tables=expand("results/tables/{name}.csv", name=flow.TABLES),
+        tables=expand("results/tables/{name}.csv", name=PLAN.tables),
     output:
         figures=[
             report(
@@ -49,9 +51,9 @@ rule draw_figures:
                 category="Figures",
                 labels={"figure": name},
             )
-            for name in flow.FIGURES
+            for name in PLAN.figures
         ],
-        others=expand("results/figures/{name}.{form}", name=flow.FIGURES, form=["png", "csv"]),
+        others=expand("results/figures/{name}.{form}", name=PLAN.figures, form=["png", "csv"]),
     log:
         "results/logs/figures.log",
     benchmark:
@@ -71,10 +73,10 @@ rule draw_figures:
 
 rule write_report:
     input:
-        tables=expand("results/tables/{name}.csv", name=flow.TABLES),
-        figures=expand("results/figures/{name}.svg", name=flow.FIGURES),
-        cards=expand("results/tables/task-{task}.md", task=PLAN.config.run.tasks),
-        sheets=expand("results/figures/contact-{task}.png", task=PLAN.config.run.tasks),
+        tables=expand("results/tables/{name}.csv", name=PLAN.tables),
+        figures=expand("results/figures/{name}.svg", name=PLAN.figures),
+        cards=expand("results/tables/task-{task}.md", task=PLAN.shown_tasks()),
+        sheets=expand("results/figures/contact-{task}.png", task=PLAN.shown_tasks()),
     output:
         page=report(
             "results/report.html",

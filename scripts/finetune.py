@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surefoot.data import Data, split_folders
-from surefoot.finetune import finetune
+from surefoot.finetune import Bench, finetune
 from surefoot.job import job, paths
 from surefoot.resume import Resumable, fingerprint, state_folder
 from surefoot.tasks import load_task
@@ -19,9 +19,10 @@ def main(
     """Train every run; `outputs` holds the paths of weights, record and meter per run, whose folder names the seed."""
     mark = fingerprint(task, method, code, data.digests, model, head, *bases)
     states = [Resumable(state_folder(weights.parent), mark) for weights, _, _ in outputs]
+    bench = Bench(model, head, data, method)
     for files, base, state in zip(outputs, bases or [None] * len(outputs), states, strict=True):
         seed = int(files[0].parent.name.removeprefix("seed-"))
-        finetune(model, head, base, data, method, seed, state, code, *files)
+        finetune(bench, base, seed, state, code, *files)
     for state in states:
         state.discard()
 

@@ -17,6 +17,8 @@ if "snakemake" in globals():
             paths(records.predictions),
             paths(records.meters),
             paths(records.inference),
+            paths(records.trials),
+            paths(records.adapted),
             snakemake.params.story,
         )
         write_tables(tables, snakemake.params.story["titles"], paths(snakemake.output.tables)[0].parent)

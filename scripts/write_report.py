@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 if "snakemake" in globals():
     with job(snakemake.log[0]):
         write_report(
-            tables=Path(snakemake.input.tables[0]).parent,
+            tables=paths(snakemake.input.tables),
             figures=paths(snakemake.input.figures),
             sheets=paths(snakemake.input.sheets),
             cards=paths(snakemake.input.cards),

@@ -6,7 +6,7 @@ import numpy as np
 
 from surefoot.data import Data
 from surefoot.files import atomic
-from surefoot.tasks import Task
+from surefoot.tasks import Part, Target, Task
 
 SHEET_CLASSES, SHEET_EXAMPLES = 10, 3
 
@@ -17,6 +17,11 @@ def task_card(task: Task, metric: str) -> str:
         f"| {s.name} | {s.title}{f' ({s.note})' if s.note else ''} | {s.role} | {', '.join(p.split for p in s.parts)} |"
         for s in task.eval_sets
     )
+    if task.targets:
+        shots = f"target_train: a few images a class of the val concepts; target_val: {Target.VALIDATION} others"
+        targets = "\n".join(f"| {t.name} | {t.title} | {t.split} |" for t in task.targets)
+        head = "| target | images | prepared split |\n| --- | --- | --- |"
+        sets += f"\n\n{shots}; target_test: the test concepts.\n\n{head}\n{targets}"
     templates = "\n".join(f"- {template.format('{class}')}" for template in task.templates)
     return f"""# Task {task.name}
 
@@ -39,6 +44,10 @@ Trained on: {", ".join(part.split for part in task.train)}. Intervals resample: 
 """
 
 
+def _parts(task: Task) -> list[Part]:
+    return [*task.train, *(part for eval_set in task.eval_sets for part in eval_set.parts)]
+
+
 def contact_sheet(data: Data, seed: int, path: Path) -> None:
     """Draw the same clusters in every prepared split of a task, a column of styles per example, as PNG."""
     import matplotlib
@@ -47,18 +56,19 @@ def contact_sheet(data: Data, seed: int, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     task = data.task
-    first = data.splits[task.splits[0]].rows
-    chosen = task.select(task.train[0], first, seed)
-    rng = np.random.default_rng(seed)
     step = max(1, len(task.classes) // SHEET_CLASSES)
-    figure, axes = plt.subplots(len(task.splits), 1, figsize=(12, 0.62 * len(task.splits) + 0.5), layout="constrained")
-    picks = []
-    for label in range(0, len(task.classes), step)[:SHEET_CLASSES]:
-        rows = chosen.rows[chosen.labels == label]
-        picks += list(rng.permutation(rows)[:SHEET_EXAMPLES])
-    for axis, split in zip(np.atleast_1d(axes), task.splits, strict=True):
-        axis.imshow(np.concatenate([data.splits[split].images[row] for row in picks], axis=1))
-        axis.set_ylabel(split, rotation=0, ha="right", va="center", fontsize=9)
+    shown = range(0, len(task.classes), step)[:SHEET_CLASSES]
+    # The train fold is shown of every split, so that a column holds one emoji in all of them where the classes agree.
+    views = [(split, Part(split, "train")) for split in dict.fromkeys(part.split for part in _parts(task))]
+    views += [(f"target: {target.title}", Part(target.split, "train", target=True)) for target in task.targets]
+    figure, axes = plt.subplots(len(views), 1, figsize=(12, 0.62 * len(views) + 0.5), layout="constrained")
+    for axis, (title, part) in zip(np.atleast_1d(axes), views, strict=True):
+        split = data.splits[part.split]
+        chosen, rng, picks = task.select(part, split.rows, seed), np.random.default_rng(seed), []
+        for label in shown:
+            picks += list(rng.permutation(chosen.rows[chosen.labels == label])[:SHEET_EXAMPLES])
+        axis.imshow(np.concatenate([split.images[row] for row in picks], axis=1))
+        axis.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=9)
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
     side = data.splits[task.splits[0]].images.shape[2]

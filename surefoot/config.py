@@ -5,6 +5,7 @@ No torch here: the Snakefile imports this module. The JSON schema in config/sche
 
 import difflib
 import re
+from itertools import product
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -145,7 +146,7 @@ class Method(Training):
     recipes: dict[Name, dict[str, Any]] = Field(
         default={},
         description="Per recipe name: keys of the recipe or of the method (objective, ema, …) that differ under it. "
-        "A map such as augmentation or objective is replaced whole; objective.<term> changes one weight.",
+        "A map such as augmentation or objective is replaced whole; objective.<term> or tpgm.steps changes one value.",
     )
     grids: dict[Name, dict[str, list[float]]] = Field(
         default={},
@@ -177,8 +178,18 @@ class Task(Section):
     """A task: a data set, what is trained on and what is tested."""
 
     family: FamilyName = Field(description="Module of surefoot/tasks that knows the data set.")
-    shift: Literal["style"] = Field("style", description="What differs between training and test.")
+    shift: Literal["style", "corrupt", "subtype", "flip"] = Field(
+        "style", description="What differs between training and test, or between source and target."
+    )
     recipe: Name = Field(description="Entry of recipes used on this task.")
+    source: Name | None = Field(
+        None, description="Task whose fine-tuned models are adapted to this one's targets; null: this task's own."
+    )
+    corruptions: list[str] = Field(
+        default=["gaussian_noise", "gaussian_blur", "contrast"],
+        min_length=1,
+        description="With shift corrupt: the corruptions, at severity 5; a model is adapted to each.",
+    )
     classes: list[str] | None = Field(None, min_length=2, description="Only these classes; null: all of the data set.")
     concepts: int | None = Field(None, ge=12, description="At most so many concepts a class; null: all.")
     metric: Literal["top1", "mean_per_class"] = Field(
@@ -195,6 +206,32 @@ class Run(Section):
     pairs: list[Name] = Field(
         default=[], description="Methods of which two seeds are ensembled (trained again with seed + 3 x fold rounds)."
     )
+
+
+class Surgical(Section):
+    """Adaptation of source models to targets with few labels (Surgical Fine-Tuning)."""
+
+    tasks: list[Name] = Field(default=[], description="Entries of tasks with a shift of source and target.")
+    methods: list[Name] = Field(default=[], description="Entries of methods that adapt: the arms.")
+    source: Name = Field("ft", description="Method that makes the source model.")
+    recipe: Name = Field("target", description="Entry of recipes for the adaptation.")
+    learning_rates: list[Annotated[float, Field(gt=0)]] = Field(
+        default=[1.0e-4, 1.0e-3, 1.0e-2],
+        min_length=1,
+        description="Rates that every method tries; rate and epoch are chosen on target_val.",
+    )
+    shots: list[Annotated[int, Field(gt=0)]] = Field(
+        default=[3], min_length=1, description="Numbers of labelled target images a class."
+    )
+
+
+class Tuning(Section):
+    """Choosing recipes on validation images (target `tune`)."""
+
+    eval_set: Literal["id_val", "ood_val"] = Field(
+        "id_val", description="Validation set that chooses, for all methods."
+    )
+    settings: int = Field(6, gt=0, description="Size of every method's grid: all methods have the same budget.")
 
 
 class Bootstrap(Section):
@@ -259,6 +296,8 @@ class Config(Section):
     models: dict[Name, Model] = Field(description="Known CLIP models.")
     recipes: dict[Name, Recipe] = Field(description="Known recipes: how training is done on a kind of task.")
     methods: dict[Name, Method] = Field(description="Known methods.")
+    surgical: Surgical = Field(Surgical(), description="Adaptation to targets with few labels.")
+    tuning: Tuning = Field(Tuning(), description="Choosing recipes on validation images.")
     pretraining: Pretraining = Field(Pretraining(), description="How the embedded CLIP is made.")
 
     @model_validator(mode="after")
@@ -267,6 +306,11 @@ class Config(Section):
             ("run.tasks", self.run.tasks, self.tasks),
             ("run.models", self.run.models, self.models),
             ("run.methods", self.run.methods, self.methods),
+            ("surgical.tasks", self.surgical.tasks, self.tasks),
+            ("surgical.methods", self.surgical.methods, self.methods),
+            ("surgical.source", [self.surgical.source] if self.surgical.tasks else [], self.methods),
+            ("surgical.recipe", [self.surgical.recipe] if self.surgical.tasks else [], self.recipes),
+            *((f"tasks.{n}.source", [task.source], self.tasks) for n, task in self.tasks.items() if task.source),
             *((f"tasks.{n}.recipe", [task.recipe], self.recipes) for n, task in self.tasks.items()),
             *((f"methods.{n}.recipes", method.recipes, self.recipes) for n, method in self.methods.items()),
             *((f"methods.{n}.grids", method.grids, self.recipes) for n, method in self.methods.items()),
@@ -292,9 +336,23 @@ class Config(Section):
                 raise ValueError(f"run.pairs: {pair!r} is not in run.methods (or set run.pairs to []){near}")
             if not self.methods[pair].changes_weights:
                 raise ValueError(f"run.pairs: {pair} trains nothing, so two seeds of it are one model")
+        for name in self.surgical.tasks:
+            if self.tasks[name].shift == "style":
+                raise ValueError(
+                    f"surgical.tasks: {name} has no targets; use a task with shift corrupt, subtype or flip"
+                )
         for name, method in self.methods.items():
             for recipe in method.recipes:
                 self.resolve(name, recipe)
+            for recipe in method.grids:
+                points = self.grid_points(name, recipe)
+                if len(points) != self.tuning.settings:
+                    raise ValueError(
+                        f"methods.{name}.grids.{recipe}: {len(points)} settings, but every method tries "
+                        f"{self.tuning.settings} (tuning.settings)"
+                    )
+                for point in points:
+                    self.resolve(name, recipe, point)
             self._check_base(name)
             if method.start == "random" and method.base:
                 raise ValueError(f"methods.{name}: start random and base {method.base} exclude each other")
@@ -320,7 +378,7 @@ class Config(Section):
         return [round(step / steps, 6) for step in range(steps + 1)]
 
     def resolve(self, method: str, recipe: str, changes: dict[str, Any] | None = None) -> tuple[Training, Recipe]:
-        """What a method does and how, under a recipe; `changes` come on top, with objective.<term> for single weights.
+        """What a method does and how, under a recipe; `changes` come on top, with objective.<term> for one weight.
 
         Raises ValueError for an unknown key or value.
         """
@@ -332,8 +390,8 @@ class Config(Section):
                 settings[key] = value
             elif key in training:
                 training[key] = value
-            elif key.startswith("objective."):
-                training["objective"] = {**training["objective"], key.removeprefix("objective."): value}
+            elif (part := key.partition("."))[1] and isinstance(training.get(part[0]), dict):
+                training[part[0]] = {**training[part[0]], part[2]: value}
             else:
                 raise ValueError(f"{where}: unknown key {key!r}{suggestion(key, [*settings, *training])}")
         try:
@@ -341,6 +399,11 @@ class Config(Section):
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join([where, *map(str, first['loc'])])}: {first['msg']}") from None
+
+    def grid_points(self, method: str, recipe: str) -> list[dict[str, float]]:
+        """All combinations of a method's grid under a recipe; none where it has no grid."""
+        grid = self.methods[method].grids.get(recipe, {})
+        return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())] if grid else []
 
 
 def suggestion(name: str, known: Any) -> str:

@@ -31,10 +31,14 @@ STYLE = {
 def draw_figures(tables: Path, story: dict[str, Any], folder: Path) -> None:
     """Draw every figure from the CSV tables of a folder."""
     metrics = pd.read_csv(tables / "metrics.csv", keep_default_na=False)
-    for name, points, draw in (
+    drawn = [
         ("frontier", frontier_points(metrics, story), draw_frontier),
         ("alpha", alpha_points(metrics, story), draw_alpha),
-    ):
+    ]
+    if story["surgical"]["tasks"]:
+        arms = pd.read_csv(tables / "surgical.csv", keep_default_na=False)
+        drawn.append(("blocks", block_points(arms, story), draw_blocks))
+    for name, points, draw in drawn:
         with atomic(folder / f"{name}.csv") as partial:
             points.to_csv(partial, index=False, float_format="%.6g")
         # The style holds while saving too: it fixes the identifiers inside an SVG.
@@ -136,10 +140,41 @@ def draw_alpha(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     return figure
 
 
+def block_points(surgical: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
+    """One row per (model, shots, arm, task): value and interval on target_test; arms that tune blocks, all or none."""
+    how = story["surgical"]
+    none = [m for m in how["methods"] if m not in how["blocks"] and m != how["everything"]][:1]
+    wanted = [*none, *how["blocks"], how["everything"]]
+    rows = surgical[surgical["method"].isin(wanted) & surgical["eval_set"].isin(how["tasks"])]
+    return rows[["model", "shots", "method", "label", "eval_set", "value", "low", "high"]].reset_index(drop=True)
+
+
+def draw_blocks(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
+    """Accuracy on the target by tuned block, a panel per kind of shift, with intervals."""
+    points = points[points["shots"] == points["shots"].min()]
+    arms = list(dict.fromkeys(points["label"]))
+    colours = dict(zip(arms, sns.color_palette("viridis", len(arms)), strict=True))
+    with _panels(list(points.groupby(["model", "eval_set"], sort=False)), 3.3, 3.2) as (figure, panels):
+        for ((model, task), rows), axis in panels:
+            error = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
+            axis.bar(
+                rows["label"], rows["value"], yerr=error, capsize=2.5, color=rows["label"].map(colours), width=0.75
+            )
+            axis.set(title=task if points["model"].nunique() == 1 else f"{task}, {model}")
+            axis.set_ylabel(f"target test, {_metric_name(story['surgical']['tasks'][task])} (%)")
+            axis.tick_params(axis="x", rotation=40)
+            plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
+            axis.grid(True, axis="y", color="0.92", linewidth=0.7)
+            axis.set_axisbelow(True)
+    return figure
+
+
 def _metric(story: dict[str, Any], task: str) -> str:
-    return {"mean_per_class": "mean per class", "top1": "top-1", "macro_f1": "macro F1"}.get(
-        story["tasks"][task]["metric"], story["tasks"][task]["metric"]
-    )
+    return _metric_name(story["tasks"][task]["metric"])
+
+
+def _metric_name(metric: str) -> str:
+    return {"mean_per_class": "mean per class", "top1": "top-1", "macro_f1": "macro F1"}.get(metric, metric)
 
 
 def _logit(axis: plt.Axes) -> None:

@@ -1,6 +1,8 @@
 """One fine-tuning run: from the start of a method through its training to weights and a record."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,7 +30,7 @@ from surefoot.resume import Resumable
 from surefoot.tpgm import fit_radii
 from surefoot.train import History, Run, fit
 
-WATCHED = {"top1": top1, "mean_per_class": mean_per_class}
+ACCURACY = {"top1": top1, "mean_per_class": mean_per_class}
 
 
 def start_classifier(
@@ -49,12 +51,56 @@ def start_classifier(
     return classifier
 
 
+@dataclass(frozen=True)
+class Bench:
+    """What the runs of one method on one task share: model folder, zero-shot head, prepared splits, resolved entry."""
+
+    model: Path
+    head: Path
+    data: Data
+    method: dict[str, Any]
+
+    def run(self, base: Path | None, seed: int, progress: Resumable, quiet: bool = False) -> "Trained":
+        """Train under one seed, from the weights of the base where the method has one."""
+        device, name, data = pick_device(), f"{self.method['name']} seed {seed}", self.data
+        recipe = config.Recipe.model_validate(self.method["recipe"])
+        training = config.Training.model_validate(self.method["training"])
+        zero_shot, preprocess = load_state(self.head), Preprocess.of(self.model)
+        classifier = start_classifier(self.model, zero_shot, training, recipe.head, base, seed).to(device)
+        examples = data.training(seed, training.share)
+        references = References(self.model, zero_shot, data.task, training.options, seed, device)
+        validation = data.examples(data.task.parts_of("id_val"), seed)
+
+        def watch(trained: Classifier) -> float:
+            predicted = predict(trained, validation, preprocess, recipe.batch_size)
+            return ACCURACY[self.method["metric"]](predicted, validation.labels)
+
+        run = Run(training, recipe, examples, preprocess, references, seed, progress, name, watch, quiet)
+        history, radii = History(), {}
+        with metered(len(examples) * recipe.epochs) as cost:
+            if training.train:
+                history = (solve if recipe.optimizer == "lbfgs" else fit)(classifier, run)
+            if training.tpgm:
+                anchor = zero_shot_classifier(self.model, zero_shot, recipe.head).to(device).state_dict()
+                radii = fit_radii(classifier, anchor, validation, preprocess, training.tpgm, seed, name)
+        if broken := [key for key, tensor in classifier.state_dict().items() if not torch.isfinite(tensor).all()]:
+            raise UserError(f"{name}: {broken[0]} is not finite; lower the learning_rate")
+        return Trained(classifier, vars(history) | {"radii": radii}, len(examples), cost)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run ended with, and what it cost."""
+
+    classifier: Classifier
+    history: dict[str, Any]
+    images: int
+    cost: dict[str, Any]
+
+
 def finetune(
-    model: Path,
-    head: Path,
+    bench: Bench,
     base: Path | None,
-    data: Data,
-    method: dict,
     seed: int,
     progress: Resumable,
     code: str,
@@ -65,56 +111,31 @@ def finetune(
     """Run one method under one seed and write its weights, its record and what it cost.
 
     Args:
-        model, head: model folder and zero-shot head.
+        bench: model, data and method.
         base: trained weights to start from; None: the method's own start.
-        data: prepared splits of the task.
-        method: resolved entry: name, training, recipe, metric.
         seed: run seed; it also chooses the fold on tasks that have folds.
         progress: saved states of this job.
         code: digest of the code that runs, for the record.
 
     The record is the same for the same config, code, data and versions; the meter never is.
     """
-    device = pick_device()
-    recipe = config.Recipe.model_validate(method["recipe"])
-    training = config.Training.model_validate(method["training"])
-    name, zero_shot, preprocess = f"{method['name']} seed {seed}", load_state(head), Preprocess.of(model)
-    classifier = start_classifier(model, zero_shot, training, recipe.head, base, seed).to(device)
-    examples = data.training(seed, training.share)
-    references = References(model, zero_shot, data.task, training.options, seed, device)
-    validation = data.examples(data.task.parts_of("id_val"), seed)
-
-    def watch(trained: Classifier) -> float:
-        predicted = predict(trained, validation, preprocess, recipe.batch_size)
-        return WATCHED[method["metric"]](predicted, validation.labels)
-
-    run = Run(training, recipe, examples, preprocess, references, seed, progress, name, watch)
-    history, radii = History(), {}
-    with metered(len(examples) * recipe.epochs) as cost:
-        if training.train:
-            history = (solve if recipe.optimizer == "lbfgs" else fit)(classifier, run)
-        if training.tpgm:
-            anchor = zero_shot_classifier(model, zero_shot, recipe.head).to(device).state_dict()
-            radii = fit_radii(classifier, anchor, validation, preprocess, training.tpgm, seed, name)
-    state = classifier.state_dict()
-    if broken := [key for key, tensor in state.items() if not torch.isfinite(tensor).all()]:
-        raise UserError(f"{name}: {broken[0]} is not finite; lower the learning_rate")
-    save_state(weights, state)
+    found = bench.run(base, seed, progress)
+    save_state(weights, found.classifier.state_dict())
     write_json(
         record,
         {
-            "task": data.task.name,
-            "method": method,
+            "task": bench.data.task.name,
+            "method": bench.method,
             "seed": seed,
             "base": sha256(base) if base else None,
-            "training_images": len(examples),
-            "history": vars(history) | {"radii": radii},
+            "training_images": found.images,
+            "history": found.history,
             "code": code,
-            "data": data.digests,
-            "model": sha256(model / WEIGHTS),
-            "head": sha256(head),
+            "data": bench.data.digests,
+            "model": sha256(bench.model / WEIGHTS),
+            "head": sha256(bench.head),
             "weights": sha256(weights),
             "versions": versions(),
         },
     )
-    write_json(meter, {**cost, "resumed": progress.resumed})
+    write_json(meter, {**found.cost, "resumed": progress.resumed})

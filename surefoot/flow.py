@@ -18,8 +18,11 @@ from surefoot.tasks import Task, build_task
 from surefoot.tasks.emoji_names import STYLES
 
 SPLIT_FILES = ("images.npy", "rows.parquet", "split.json")
-TABLES = ("main", "alpha", "ensembles", "effects", "metrics", "cost")
+TABLES = ("main", "alpha", "ensembles", "effects", "metrics", "cost", "methods")
 FIGURES = ("frontier", "alpha")
+# Only where the run adapts source models to targets.
+SURGICAL_TABLES = ("surgical", "choices")
+SURGICAL_FIGURES = ("blocks",)
 
 
 def share_library() -> None:
@@ -31,6 +34,10 @@ def share_library() -> None:
 
 def _records(weights: list[str]) -> list[str]:
     return [path.replace("weights.safetensors", "record.json") for path in weights]
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def either(names: Iterable[str]) -> str:
@@ -142,13 +149,64 @@ class Plan:
             "metric": task.metric,
         }
 
+    def adapt_entry(self, wildcards: Any) -> dict[str, Any]:
+        """What an adaptation job reads of the config."""
+        training, recipe = self.config.resolve(wildcards.method, self.config.surgical.recipe)
+        return {
+            "name": wildcards.method,
+            "training": training.model_dump(),
+            "recipe": recipe.model_dump(),
+            "metric": self.config.tasks[wildcards.task].metric,
+        }
+
+    def grid(self, wildcards: Any) -> dict[str, list[dict[str, Any]]]:
+        """Settings that tuning tries for a method: what each changes, and the resolved entries."""
+        task = self.config.tasks[wildcards.task]
+        points, entries = self.config.grid_points(wildcards.method, task.recipe), []
+        for point in points:
+            training, recipe = self.config.resolve(wildcards.method, task.recipe, point)
+            entry = {"name": wildcards.method, "training": training.model_dump(), "recipe": recipe.model_dump()}
+            entries.append({**entry, "metric": task.metric})
+        return {"points": points, "entries": entries}
+
+    def tuning_files(self) -> list[str]:
+        """Trials of every method of the run that has a grid for the recipe of its task."""
+        return [
+            f"results/tune/{task}/{model}/{method}/trials.parquet"
+            for task, model in self.cells()
+            for method in self.config.run.methods
+            if self.config.grid_points(method, self.config.tasks[task].recipe)
+        ]
+
+    def source_weights(self, wildcards: Any) -> list[str]:
+        """Weights of the source models that are adapted, of all seeds."""
+        task = self.config.tasks[wildcards.task].source or wildcards.task
+        return [
+            f"results/finetune/{task}/{wildcards.model}/{self.config.surgical.source}/seed-{seed}/weights.safetensors"
+            for seed in self.config.seeds
+        ]
+
+    def source_records(self, wildcards: Any) -> list[str]:
+        """Records of the source models."""
+        return _records(self.source_weights(wildcards))
+
+    def adaptations(self, file: str) -> list[str]:
+        """One file of every adaptation of the run."""
+        how = self.config.surgical
+        return [
+            f"results/adapt/{task}/{model}/{method}/{file}"
+            for task in how.tasks
+            for model in self.config.run.models
+            for method in how.methods
+        ]
+
     def task_entry(self, wildcards: Any) -> dict[str, Any]:
         """What a job reads of a task's entry."""
         return self.task_entry_of(wildcards.task)
 
     def task_entry_of(self, task: str) -> dict[str, Any]:
         """What a job reads of the entry of one task."""
-        return {"name": task, **self.config.tasks[task].model_dump(exclude={"recipe", "metric"})}
+        return {"name": task, **self.config.tasks[task].model_dump(exclude={"recipe", "metric", "source"})}
 
     def model_files(self, wildcards: Any) -> list[str]:
         """Files in the repository that a model is taken from; none for a download."""
@@ -197,6 +255,20 @@ class Plan:
         method = [m for m in self.config.run.methods if self.trained(m)][-1]
         return [f"results/evaluate/{t}/{m}/{method}/inference.json" for t, m in self.cells()]
 
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of the tables of the run."""
+        return TABLES + (SURGICAL_TABLES if self.config.surgical.tasks else ())
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Names of the figures of the run."""
+        return FIGURES + (SURGICAL_FIGURES if self.config.surgical.tasks else ())
+
+    def shown_tasks(self) -> list[str]:
+        """Tasks whose cards and contact sheets are in the report."""
+        return [*self.config.run.tasks, *self.config.surgical.tasks]
+
     def export_files(self) -> list[str]:
         """Merged models at the fixed alpha, for every trained method of the run."""
         return [
@@ -212,14 +284,69 @@ class Plan:
         titles = {s.name: s.title + ("†" if s.note else "") for s in sets}
         return titles | {"id_test": "ID test", "average": "Average under shift"}
 
+    def _surgical_story(self) -> dict[str, Any]:
+        """Tasks with metric and shift, arms, those that train one part, and the one that trains everything."""
+        how, methods = self.config.surgical, self.config.methods
+        plain = {
+            m: methods[m] for m in how.methods if methods[m].rates == "one" and methods[m].objective == {"ce": 1.0}
+        }
+        return {
+            "tasks": {task: self.config.tasks[task].metric for task in how.tasks},
+            "shifts": {task: self.config.tasks[task].shift for task in how.tasks},
+            "methods": list(how.methods),
+            "blocks": {m: entry.train[0] for m, entry in plain.items() if len(entry.train) == 1},
+            "everything": next((m for m, entry in plain.items() if set(entry.train) == {"image", "head"}), ""),
+            "learning_rates": list(how.learning_rates),
+        }
+
+    def _method_pages(self) -> list[dict[str, str]]:
+        """What each method of the run trains, on which objective, how, after whom, and what differs from the source."""
+        task, surgical = self.config.run.tasks[0], self.config.surgical
+        pairs = [(m, self.config.tasks[task].recipe) for m in self.config.run.methods]
+        pairs += [(m, surgical.recipe) for m in surgical.methods if m not in self.config.run.methods]
+        pages = []
+        for name, recipe in pairs:
+            method, (training, how) = self.config.methods[name], self.config.resolve(name, recipe)
+            rates = training.rates if isinstance(training.rates, str) else str(training.rates)
+            after = [f"starts from {method.base}"] if method.base else []
+            after += [] if training.start == "zero-shot" else ["starts from random weights"]
+            after += [f"{training.share:g} of the images"] if training.share < 1 else []
+            after += [] if rates == "one" else [f"rates {rates}"]
+            after += [f"EMA {training.ema:g}"] if training.ema else []
+            after += ["TPGM"] if training.tpgm else []
+            plain = config.Recipe()
+            keys = ("optimizer", "learning_rate", "weight_decay", "batch_size", "epochs")
+            shown = [f"{key} {_plain(getattr(how, key))}" for key in keys]
+            shown += [
+                f"{key} {_plain(value)}"
+                for key, value in how
+                if key not in keys and key not in ("augmentation", "warmup", "head") and value != getattr(plain, key)
+            ]
+            pages.append(
+                {
+                    "method": name,
+                    "label": method.label,
+                    "trains": " + ".join(training.train) or "nothing",
+                    "objective": " + ".join(f"{_plain(w)} {t}" for t, w in training.objective.items())
+                    if training.train
+                    else "",
+                    "also": "; ".join(after),
+                    "recipe": f"{recipe}: {', '.join(shown)}" if training.train else "",
+                    "source": method.reference,
+                    "differs": method.differs,
+                }
+            )
+        return pages
+
     def story(self) -> dict[str, Any]:
         """What tables, figures and report read of the config."""
         methods = self.config.run.methods
         return {
             "experiment": self.config.experiment,
-            "labels": {m: self.config.methods[m].label for m in methods}
+            "labels": {m: self.config.methods[m].label for m in [*methods, *self.config.surgical.methods]}
             | {f"{m}.pair": f"{self.config.methods[m].label}, two seeds" for m in self.config.run.pairs},
-            "references": {m: self.config.methods[m].reference for m in methods},
+            "surgical": self._surgical_story(),
+            "methods": self._method_pages(),
             "tasks": {t: self.config.tasks[t].model_dump() for t in self.config.run.tasks},
             "titles": self._titles(),
             "notes": {t: {s.name: s.note for s in self.tasks[t].eval_sets if s.note} for t in self.config.run.tasks},

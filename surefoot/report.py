@@ -17,15 +17,21 @@ TABLE_TITLES = {
     "alpha": "How alpha is chosen",
     "ensembles": "Ensembles in weight space and in output space",
     "metrics": "All metrics at the two ends",
+    "surgical": "Adapting to a target with few labels: which layers to tune",
+    "choices": "Adapting to a target: what validation chose",
+    "methods": "The methods",
     "cost": "What it cost",
 }
 
 
+NUMBERS = ("value", "low", "high", "alpha", "epoch", "target_val")
+
+
 def write_report(
-    tables: Path, figures: list[Path], sheets: list[Path], cards: list[Path], story: dict[str, Any], page: Path
+    tables: list[Path], figures: list[Path], sheets: list[Path], cards: list[Path], story: dict[str, Any], page: Path
 ) -> None:
     """Fill the page with tables, figures, contact sheets and task cards."""
-    frames = {name: pd.read_csv(tables / f"{name}.csv", keep_default_na=False) for name in TABLE_TITLES}
+    frames = {path.stem: pd.read_csv(path, keep_default_na=False) for path in tables}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -42,9 +48,7 @@ def write_report(
 
 
 def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.apply(
-        lambda column: pd.to_numeric(column) if column.name in ("value", "low", "high", "alpha") else column
-    )
+    return frame.apply(lambda column: pd.to_numeric(column) if column.name in NUMBERS else column)
 
 
 def _html(printed: pd.DataFrame) -> str:

@@ -55,6 +55,10 @@ class Resumable:
         with atomic(self.folder / name) as partial, partial.open("wb") as file:
             torch.save(state, file)
 
+    def forget(self, name: str) -> None:
+        """Drop the state of a name: something larger that holds its result is saved."""
+        (self.folder / name).unlink(missing_ok=True)
+
     def discard(self) -> None:
         """Forget everything: the job's outputs are written."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from surefoot.adaptations import choices_table, load_adaptations, surgical_effects, surgical_table
 from surefoot.files import atomic, read_json
 from surefoot.results import AVERAGE, Results, System, load_results
 
@@ -193,7 +194,9 @@ def with_interval(row: pd.Series) -> str:
 
 
 def _wide(table: pd.DataFrame, index: list[str]) -> pd.DataFrame:
-    table = table.assign(cell=table.apply(with_interval, axis=1), alpha=table["alpha"].map("{:.2f}".format))
+    table = table.assign(cell=table.apply(with_interval, axis=1))
+    if "alpha" in table:
+        table["alpha"] = table["alpha"].map("{:.2f}".format)
     columns = list(dict.fromkeys(table["eval_set"]))
     wide = table.pivot_table(index=index, columns="eval_set", values="cell", aggfunc="first", sort=False)
     return wide[columns].reset_index().rename_axis(columns=None)
@@ -224,6 +227,10 @@ LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "effects": _layout_effects,
     "metrics": _layout_metrics,
     "cost": lambda table: table,
+    "methods": lambda table: table,
+    "surgical": lambda table: _wide(table, ["model", "shots", "label"]),
+    "choices": lambda table: table.round(1),
+    "tuning": lambda table: table.drop(columns="point").round(1),
 }
 
 
@@ -235,14 +242,23 @@ def layout(name: str, table: pd.DataFrame, titles: dict[str, str]) -> pd.DataFra
     if "eval_set" in table:
         table = table.assign(eval_set=table["eval_set"].replace(titles))
     printed = LAYOUTS[name](table)
-    same = [column for column in ("task", "model") if printed[column].nunique() == 1]
+    same = [column for column in ("task", "model", "shots") if column in printed and printed[column].nunique() == 1]
     return printed.drop(columns=same)
 
 
 def build_tables(
-    metrics: list[Path], predictions: list[Path], meters: list[Path], inference: list[Path], story: dict[str, Any]
+    metrics: list[Path],
+    predictions: list[Path],
+    meters: list[Path],
+    inference: list[Path],
+    trials: list[Path],
+    adapted: list[Path],
+    story: dict[str, Any],
 ) -> dict[str, pd.DataFrame]:
-    """All tables of a run by name."""
+    """All tables of a run by name.
+
+    Args: metrics, predictions: of evaluations; meters, inference: costs; trials, adapted: of adaptations.
+    """
     cells = load_results(metrics, predictions, story)
     builders = {
         "main": main_table,
@@ -252,7 +268,12 @@ def build_tables(
         "metrics": metrics_table,
     }
     tables = {name: pd.concat([build(cell) for cell in cells], ignore_index=True) for name, build in builders.items()}
-    return tables | {"cost": cost_table(meters, inference)}
+    tables |= {"cost": cost_table(meters, inference), "methods": pd.DataFrame(story["methods"])}
+    if trials:
+        found = load_adaptations(trials, adapted, story)
+        tables |= {"surgical": surgical_table(found), "choices": choices_table(found)}
+        tables["effects"] = pd.concat([tables["effects"], surgical_effects(found)], ignore_index=True)
+    return tables
 
 
 def write_tables(tables: dict[str, pd.DataFrame], titles: dict[str, str], folder: Path) -> None:

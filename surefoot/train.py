@@ -40,6 +40,7 @@ class Run:
         seed: order and changes of the images depend on it and on the epoch alone.
         progress: saved states; a run that was killed goes on from the last one and ends with the same bytes.
         name: of the run's saved state, and in messages.
+        quiet: no progress bar, because the run is one of many short ones.
         watch: value of the model on validation images, higher is better; used where the recipe keeps the best epoch.
     """
 
@@ -52,6 +53,7 @@ class Run:
     progress: Resumable
     name: str
     watch: Callable[[Classifier], float] | None = None
+    quiet: bool = False
 
 
 @dataclass
@@ -81,7 +83,8 @@ def fit(classifier: Classifier, run: Run) -> History:
         optimizer = make_optimizer(weights.trained, factors, recipe)
         optimizer.load_state_dict(state["optimizer"])
     done = len(history.terms)
-    for epoch in tqdm(range(done, recipe.epochs), desc=run.name, initial=done, total=recipe.epochs):
+    epochs = range(done, recipe.epochs)
+    for epoch in tqdm(epochs, desc=run.name, initial=done, total=recipe.epochs, disable=run.quiet):
         found = rates.at(epoch, lambda per_image, e=epoch, s=step: probe(weights, inputs, labels, e, s, per_image))
         if found != factors:
             factors = found

@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from surefoot.clip import Classifier, Preprocess, State, zero_shot_classifier
-from surefoot.config import Head
 from surefoot.data import Data
 from surefoot.zeroshot import zero_shot_head
-from tests.tiny import tiny_data, write_tiny_model
+from tests.tiny import Bench, tiny_data, write_tiny_model
 
 torch.set_num_threads(1)
 
@@ -29,7 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 @pytest.fixture(scope="session")
 def head(model: Path, data: Data) -> State:
     """Zero-shot head of the tiny model for the tiny task."""
-    return zero_shot_head(model, data.task.prompt_names, data.task.templates, Head())
+    return zero_shot_head(model, data.task.prompt_names, data.task.templates)
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +41,9 @@ def preprocess(model: Path) -> Preprocess:
 def classifier(model: Path, head: State) -> Classifier:
     """The tiny zero-shot classifier, new for every test."""
     return zero_shot_classifier(model, head)
+
+
+@pytest.fixture
+def bench(model: Path, head: State, data: Data, tmp_path: Path) -> Bench:
+    """Makes training runs of the tiny model on the tiny task."""
+    return Bench(model, head, data, tmp_path / "runs")

@@ -1,6 +1,7 @@
 """The smallest model and the smallest task on which everything still means something."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,29 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from surefoot.clip import CONFIG, MERGES, WEIGHTS, State, load_tokenizer
-from surefoot.data import Data
+from surefoot.clip import CONFIG, MERGES, WEIGHTS, Preprocess, State, load_tokenizer
+from surefoot.config import Recipe, Training
+from surefoot.data import Data, Examples
 from surefoot.fingerprint import ROOT
+from surefoot.references import References
+from surefoot.resume import Resumable
 from surefoot.splits import write_split
 from surefoot.tasks import EvalSet, Part, Selection, Task
 from surefoot.tasks.emoji_captions import build_merges
 from surefoot.tasks.emoji_names import fold_part
+from surefoot.train import Run
 
 CLASSES = ("cat", "sun", "tree")
 TEMPLATES = ("a picture of a {}", "a drawing of a {}", "{}")
 CONCEPTS, VARIANTS, SIDE = 12, 2, 16
 
+# 30 training images in batches of 8: four steps an epoch.
+RECIPE = Recipe(learning_rate=3e-3, batch_size=8, epochs=3, warmup=2)
+
 ARCHITECTURE = {
     "model_cfg": {
         "embed_dim": 16,
-        "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8},
+        "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 3, "head_width": 8},
         "text_cfg": {"context_length": 12, "vocab_size": 0, "width": 16, "heads": 2, "layers": 1},
     },
     "preprocess_cfg": {"mean": [0.5, 0.4, 0.3], "std": [0.5, 0.6, 0.7]},
@@ -34,7 +42,10 @@ ARCHITECTURE = {
 
 
 def write_tiny_model(folder: Path, seed: int = 0) -> Path:
-    """A model folder with an open_clip architecture, a small vocabulary and random weights."""
+    """A model folder with an open_clip architecture, a small vocabulary and random weights.
+
+    Every tensor is jittered: biases start at zero, where a relative gradient norm is not defined.
+    """
     folder.mkdir(parents=True)
     texts = [template.format(name) for template in TEMPLATES for name in CLASSES]
     (folder / MERGES).write_bytes(build_merges(texts))
@@ -45,6 +56,9 @@ def write_tiny_model(folder: Path, seed: int = 0) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         clip = open_clip.CLIP(**architecture["model_cfg"])
+        with torch.no_grad():
+            for tensor in clip.parameters():
+                tensor += 0.05 * torch.randn_like(tensor)
     save_file({key: tensor.contiguous() for key, tensor in clip.state_dict().items()}, folder / WEIGHTS)
     return folder
 
@@ -105,6 +119,39 @@ def tiny_data(folder: Path) -> Data:
     for number, (split, noise) in enumerate({"plain": 0.3, "noisy": 0.6}.items()):
         write_split(folder / split, tiny_images(noise, number), tiny_rows(), {"made by": "tests"})
     return Data(TASK, {split: folder / split for split in TASK.splits})
+
+
+class Bench:
+    """The tiny model on the tiny task, from which runs of any method are made.
+
+    Attributes:
+        folder: where saved states go, by the name of a run's progress.
+    """
+
+    def __init__(self, model: Path, head: State, data: Data, folder: Path) -> None:
+        self.model, self.head, self.data, self.folder = model, head, data, folder
+        self.preprocess = Preprocess.of(model)
+
+    def references(self, training: Training | None = None, seed: int = 0) -> References:
+        """New references, which have loaded nothing."""
+        options = (training or Training()).options
+        return References(self.model, self.head, self.data.task, options, seed, torch.device("cpu"))
+
+    def run(
+        self,
+        training: Training | dict[str, Any],
+        recipe: Recipe = RECIPE,
+        seed: int = 0,
+        progress: str = "progress",
+        examples: Examples | None = None,
+        watch: Callable | None = None,
+        name: str = "mine seed 0",
+    ) -> Run:
+        """One training run; those with the same progress go on from each other's saved state."""
+        training = Training.model_validate(training)
+        examples = self.data.training(seed) if examples is None else examples
+        references, kept = self.references(training, seed), Resumable(self.folder / progress, "same job")
+        return Run(training, recipe, examples, self.preprocess, references, seed, kept, name, watch)
 
 
 def clone(state: State) -> State:

@@ -18,10 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one prepared split: those that belong to 'train', 'val' or 'test' under a seed."""
+    """Rows of one prepared split: those that belong to 'train', 'val' or 'test' under a seed.
+
+    Attributes:
+        take: per class only these of its clusters (first, behind the last), with one image each.
+        target: whether the rows are of the target domain, where a task defines one by classes or labels.
+    """
 
     split: str
     fold: str
+    take: tuple[int, int] | None = None
+    target: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,29 @@ class EvalSet:
     role: Role
     parts: tuple[Part, ...]
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A shifted domain with a few labelled images, to which a source model is adapted (Surgical Fine-Tuning).
+
+    target_val comes first within a class, so that it is the same for any number of training images.
+    """
+
+    name: str
+    title: str
+    split: str
+
+    VALIDATION = 2  # images a class in target_val
+
+    def parts(self, shots: int) -> dict[Role, tuple[Part, ...]]:
+        """Role -> rows, with `shots` training images a class (fewer where a class has no more)."""
+        first = self.VALIDATION
+        return {
+            "target_train": (Part(self.split, "val", (first, first + shots), target=True),),
+            "target_val": (Part(self.split, "val", (0, first), target=True),),
+            "target_test": (Part(self.split, "test", target=True),),
+        }
 
 
 @dataclass(frozen=True)
@@ -61,12 +91,13 @@ class Task:
     eval_sets: tuple[EvalSet, ...]
     licences: str
     select: Callable[[Part, "pd.DataFrame", int], Selection]
+    targets: tuple[Target, ...] = ()
 
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the prepared splits that the task reads."""
         parts = [*self.train, *(part for eval_set in self.eval_sets for part in eval_set.parts)]
-        return tuple(dict.fromkeys(part.split for part in parts))
+        return tuple(dict.fromkeys([*(part.split for part in parts), *(target.split for target in self.targets)]))
 
     def parts_of(self, role: Role) -> tuple[Part, ...]:
         """All rows with a role."""

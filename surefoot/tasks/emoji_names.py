@@ -63,6 +63,31 @@ CLASSES: dict[str, tuple[str, ...]] = {
     }.items()
 }
 
+# Superclass -> Unicode subgroups of the source and of the target (task emoji-subtype).
+SUPERCLASSES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    name: (tuple(source.split()), tuple(target.split()))
+    for name, source, target in (
+        (
+            "face",
+            "face-smiling face-affection face-tongue face-hand face-neutral-skeptical face-sleepy face-glasses",
+            "face-concerned face-unwell face-negative face-costume",
+        ),
+        ("person", "person person-role", "person-sport person-activity person-fantasy"),
+        ("body part", HANDS, "body-parts"),
+        ("animal", "animal-mammal", "animal-bird animal-marine animal-bug animal-reptile"),
+        ("food", "food-prepared food-asian food-sweet", "food-fruit food-vegetable drink"),
+        ("place", "place-building place-religious", "place-other place-geographic place-map"),
+        ("vehicle", "transport-ground", "transport-water transport-air"),
+        ("game", "sport", "game arts-crafts"),
+        ("electronic device", "computer phone", "light-video sound"),
+        ("office supply", "office writing", "book-paper mail"),
+        ("tool", "tool", "science medical lock"),
+        ("symbol", "av-symbol geometric", "other-symbol zodiac religion"),
+    )
+}
+CORRUPTION_NAMES = ("gaussian_noise", "gaussian_blur", "brightness", "contrast", "pixelate", "jpeg")
+SEVERITY = 5  # of the targets of task emoji-corrupt
+
 GROUP_WORDS = {
     "Smileys & Emotion": "emotion",
     "People & Body": "people",
@@ -172,6 +197,27 @@ def concept_ranks() -> dict[str, int]:
         for concepts in members.values()
         for position, concept in enumerate(sorted(concepts, key=lambda c: _draw("fold", c)))
     }
+
+
+@cache
+def superclass_members(target: bool) -> dict[tuple[str, str], tuple[str, int]]:
+    """(concept, subgroup) -> superclass and rank within it, of the target's or of the source's subgroups.
+
+    At most `MAX_CONCEPTS` concepts each, in an order drawn from the names; a concept in two subgroups keeps the first.
+    """
+    place = {
+        subgroup: (name, side) for name, sides in SUPERCLASSES.items() for side in (0, 1) for subgroup in sides[side]
+    }
+    first: dict[str, str] = {}
+    for emoji in inventory():
+        if emoji.subgroup in place:
+            first.setdefault(emoji.concept, emoji.subgroup)
+    found = {}
+    for name in SUPERCLASSES:
+        concepts = [c for c, subgroup in first.items() if place[subgroup] == (name, int(target))]
+        ordered = sorted(concepts, key=lambda concept: _draw("superclass", concept))[:MAX_CONCEPTS]
+        found |= {(concept, first[concept]): (name, rank) for rank, concept in enumerate(ordered)}
+    return found
 
 
 def fold_part(rank: int, seed: int) -> str:

@@ -22,7 +22,6 @@ from surefoot.clip import (
 )
 from surefoot.config import Model
 from surefoot.files import UserError, sha256, write_json
-from surefoot.methods import PARTS, set_trained
 from surefoot.models import fetch_model
 from tests.tiny import same_state
 
@@ -92,19 +91,6 @@ def test_a_classifier_does_not_share_its_head_with_the_state_it_came_from(classi
         built.head.weight += 1
         built.logit_scale += 1
     assert head["weight"].sum() == 0 and head["logit_scale"] == 0
-
-
-@pytest.mark.parametrize("parts", [["head"], ["image"], ["logit_scale"], ["image", "head"], list(PARTS)])
-def test_set_trained_marks_exactly_the_parts(classifier: Classifier, parts: list) -> None:
-    trained = set_trained(classifier, parts)
-    names = {name for name, p in classifier.named_parameters() if p.requires_grad}
-    assert set(trained) == names and {name.split(".")[0] for name in names} == set(parts)
-    assert classifier.image.training is ("image" in parts)
-
-
-def test_parts_cover_the_classifier_once(classifier: Classifier) -> None:
-    for name in classifier.state_dict():
-        assert sum(name.startswith(prefix) for prefix in PARTS.values()) == 1
 
 
 def test_load_clip_gives_the_weights_of_the_folder(model: Path) -> None:

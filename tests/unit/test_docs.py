@@ -47,8 +47,8 @@ def test_example_is_a_valid_experiment():
     update_config(merged, yaml.safe_load(docs.EXAMPLE))
     config = parse_config(merged)
     assert set(config.methods) == {*known["methods"], "lp-ft"}
-    assert config.recipe("lp-ft", "emoji").epochs == 12
-    assert config.recipe("lp-ft", "emoji").batch_size == config.recipes["emoji"].batch_size
+    _, recipe = config.resolve("lp-ft", "emoji")
+    assert recipe.epochs == 12 and recipe.batch_size == config.recipes["emoji"].batch_size
 
 
 @pytest.mark.parametrize(

@@ -40,12 +40,14 @@ def test_comments_docstrings_and_layout_do_not_count(digest: Callable[[str], str
     metrics = tmp_path / "surefoot/train.py"
     edit(metrics, '"""The training loop."""', '"""Another sentence."""\n\n# a comment\n\n')
     edit(metrics, "def make_optimizer(", "# a comment\n\n\ndef make_optimizer(")
-    edit(metrics, '"""The recipe\'s optimizer;', '"""Any optimizer;')
+    edit(metrics, '"""The recipe\'s optimizer with', '"""Any optimizer with')
     edit(path, '"""Weight-space arithmetic."""', "")
     assert digest("finetune") == before
 
 
-@pytest.mark.parametrize("module", ["train.py", "objective.py", "seeds.py", "tasks/emoji_names.py"])
+@pytest.mark.parametrize(
+    "module", ["train.py", "objective.py", "text.py", "tpgm.py", "seeds.py", "tasks/emoji_names.py"]
+)
 def test_a_module_that_is_imported_directly_or_not_counts(
     digest: Callable[[str], str], tmp_path: Path, module: str
 ) -> None:

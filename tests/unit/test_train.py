@@ -1,7 +1,6 @@
 """The training loop: what moves, what stays, and that a run is fixed by its seed alone."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,29 +8,28 @@ import torch
 from surefoot import train
 from surefoot.augment import augment
 from surefoot.clip import Classifier, Preprocess, State
-from surefoot.config import Augmentation, Recipe, Stage
+from surefoot.config import Augmentation, Recipe, Training
 from surefoot.data import Data
 from surefoot.files import UserError
-from surefoot.resume import Resumable
+from surefoot.objective import Objective
 from surefoot.train import check_finite, fit, make_optimizer, rate
-from tests.tiny import clone, same_state
+from surefoot.weights import Weights
+from tests.tiny import RECIPE, Bench, clone, same_state
 
-RECIPE = Recipe(learning_rate=3e-3, batch_size=8, epochs=3, warmup=2)
 CHANGES = Augmentation(rotate=10, scale=0.1, shift=0.1, mirror=0.5)
+BOTH = ("image", "head")
 
 
 def run(
     classifier: Classifier,
-    data: Data,
-    preprocess: Preprocess,
-    folder: Path,
-    parts: tuple[str, ...] = ("image", "head"),
+    bench: Bench,
+    parts: tuple[str, ...] = BOTH,
     seed: int = 0,
     recipe: Recipe = RECIPE,
+    progress: str = "progress",
 ) -> State:
     """Train and return the final state."""
-    stage = Stage(train=list(parts))
-    fit(classifier, stage, recipe, data.training(0), preprocess, seed, Resumable(folder, "same job"), "stage")
+    fit(classifier, bench.run({"train": list(parts)}, recipe, seed, progress))
     return clone(classifier.state_dict())
 
 
@@ -45,11 +43,9 @@ def run(
         (("image", "head", "logit_scale"), ("image.", "head.", "logit_scale")),
     ],
 )
-def test_exactly_the_trained_parts_move(
-    classifier: Classifier, data: Data, preprocess: Preprocess, tmp_path: Path, parts: tuple, prefixes: tuple
-) -> None:
+def test_exactly_the_trained_parts_move(classifier: Classifier, bench: Bench, parts: tuple, prefixes: tuple) -> None:
     before = clone(classifier.state_dict())
-    after = run(classifier, data, preprocess, tmp_path, parts)
+    after = run(classifier, bench, parts)
     moved = {key for key in before if not torch.equal(before[key], after[key])}
     assert moved == {key for key in before if key.startswith(prefixes)}
     assert same_state(*({k: s[k] for k in before if not k.startswith(prefixes)} for s in (before, after)))
@@ -59,45 +55,43 @@ def test_the_classifier_holds_no_text_tower(classifier: Classifier) -> None:
     assert {key.split(".")[0] for key in classifier.state_dict()} == {"image", "head", "logit_scale"}
 
 
-def test_training_lowers_the_loss_and_reports_it_per_epoch(
-    classifier: Classifier, data: Data, preprocess: Preprocess, tmp_path: Path
-) -> None:
-    recipe = RECIPE.model_copy(update={"epochs": 8})
-    stage, progress = Stage(train=["image", "head"]), Resumable(tmp_path, "job")
-    history = fit(classifier, stage, recipe, data.training(0), preprocess, 0, progress, "stage")
-    assert [set(epoch) for epoch in history] == [{"ce"}] * 8
-    assert history[-1]["ce"] < 0.7 * history[0]["ce"]
+def test_training_lowers_the_loss_and_reports_it_per_epoch(classifier: Classifier, bench: Bench) -> None:
+    history = fit(classifier, bench.run({"train": BOTH}, RECIPE.model_copy(update={"epochs": 8})))
+    assert [set(epoch) for epoch in history.terms] == [{"ce"}] * 8
+    assert history.terms[-1]["ce"] < 0.7 * history.terms[0]["ce"]
+    assert history.factors == [] and history.watched == []
 
 
 def test_reported_loss_is_the_mean_over_images(
-    classifier: Classifier, data: Data, preprocess: Preprocess, tmp_path: Path
+    classifier: Classifier, bench: Bench, data: Data, preprocess: Preprocess
 ) -> None:
     """At a learning rate of nothing it equals the loss on all images at once, though the last batch is smaller."""
     examples = data.training(0)
     recipe = RECIPE.model_copy(update={"learning_rate": 1e-30, "weight_decay": 0.0, "batch_size": 7, "epochs": 1})
     assert len(examples) % 7
-    [epoch] = fit(classifier, Stage(train=["head"]), recipe, examples, preprocess, 0, Resumable(tmp_path, "job"), "s")
+    [epoch] = fit(classifier, bench.run({"train": ["head"], "objective": {"ce": 3, "hinge": 1}}, recipe)).terms
     everything = next(examples.batches(len(examples)))
-    logits = classifier(preprocess(examples.images(everything)))
-    expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(examples.labels))
-    assert epoch["ce"] == pytest.approx(expected.item(), rel=1e-5)
+    logits, labels = classifier(preprocess(examples.images(everything))), torch.from_numpy(examples.labels)
+    assert epoch["ce"] == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
+    hinge = 3 * torch.nn.functional.multi_margin_loss(logits, labels)
+    assert epoch["hinge"] == pytest.approx(hinge.item(), rel=1e-5)
 
 
 def test_linear_probe_encodes_every_image_once(
-    classifier: Classifier, data: Data, preprocess: Preprocess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    classifier: Classifier, bench: Bench, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded = []
     encode = Classifier.encode
     monkeypatch.setattr(Classifier, "encode", lambda self, x: encoded.append(len(x)) or encode(self, x))
-    run(classifier, data, preprocess, tmp_path, ("head",))
+    run(classifier, bench, ("head",))
     assert sum(encoded) == len(data.training(0))
 
 
 def test_linear_probe_on_kept_features_equals_forward_passes_at_every_step(
-    classifier: Classifier, data: Data, preprocess: Preprocess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    classifier: Classifier, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = clone(classifier.state_dict())
-    kept = run(classifier, data, preprocess, tmp_path / "kept", ("head",))
+    kept = run(classifier, bench, ("head",), progress="kept")
 
     class WithoutFeatures(train.Inputs):
         def __init__(self, *args: object) -> None:
@@ -107,45 +101,65 @@ def test_linear_probe_on_kept_features_equals_forward_passes_at_every_step(
 
     monkeypatch.setattr(train, "Inputs", WithoutFeatures)
     classifier.load_state_dict(start)
-    passed = run(classifier, data, preprocess, tmp_path / "passed", ("head",))
+    passed = run(classifier, bench, ("head",), progress="passed")
     for key in kept:
         torch.testing.assert_close(kept[key], passed[key], rtol=1e-4, atol=1e-6)
     assert not torch.equal(start["head.weight"], kept["head.weight"])
 
 
-def test_features_are_not_kept_where_the_images_change(
-    classifier: Classifier, data: Data, preprocess: Preprocess
-) -> None:
+def inputs_of(classifier: Classifier, bench: Bench, training: dict, recipe: Recipe, seed: int = 0) -> train.Inputs:
+    """The inputs of a run that is about to start."""
+    run = bench.run(training, recipe, seed)
+    Weights(classifier, run)
+    return train.Inputs(classifier, run, Objective(run.training.objective))
+
+
+def test_features_are_not_kept_where_the_images_change(classifier: Classifier, bench: Bench, data: Data) -> None:
     recipe = RECIPE.model_copy(update={"augmentation": CHANGES})
-    stage, examples = Stage(train=["head"]), data.training(0)
-    inputs, other_seed = (train.Inputs(classifier, stage, recipe, examples, preprocess, seed) for seed in (0, 1))
-    order = next(examples.batches(8))
+    inputs, other_seed = (inputs_of(classifier, bench, {"train": ["head"]}, recipe, seed) for seed in (0, 1))
+    order = next(data.training(0).batches(8))
     assert inputs.features is None
     assert not torch.equal(inputs.batch(order, 0), inputs.batch(order, 1))
     assert torch.equal(inputs.batch(order, 1), inputs.batch(order, 1))
     assert not torch.equal(inputs.batch(order, 1), other_seed.batch(order, 1))
 
 
-def test_same_seed_same_bytes_and_another_seed_other_bytes(
-    classifier: Classifier, data: Data, preprocess: Preprocess, tmp_path: Path
+@pytest.mark.parametrize(
+    ("parts", "objective", "kept"),
+    [
+        (["head"], {"ce": 1}, True),
+        (["logit_scale"], {"hinge": 1, "l2init": 1}, True),
+        (["text"], {"flyp": 1}, True),
+        (["image"], {"ce": 1}, False),
+        (["embedding"], {"ce": 1}, False),
+        (["head"], {"ce": 1, "kd": 1}, False),
+        (["head"], {"ce": 1, "lipsum": 1}, False),
+        (["head"], {"ce": 1, "carft": 1}, False),
+    ],
+)
+def test_features_are_kept_exactly_where_nothing_but_them_is_needed(
+    classifier: Classifier, bench: Bench, parts: list, objective: dict, kept: bool
 ) -> None:
+    inputs = inputs_of(classifier, bench, {"train": parts, "objective": objective}, RECIPE)
+    assert (inputs.features is not None) is kept
+
+
+def test_same_seed_same_bytes_and_another_seed_other_bytes(classifier: Classifier, bench: Bench) -> None:
     start, recipe = clone(classifier.state_dict()), RECIPE.model_copy(update={"augmentation": CHANGES})
     ends = []
     for number, seed in enumerate((0, 0, 1)):
         classifier.load_state_dict(start)
         torch.rand(number + 1)  # the global generator must not matter
-        ends.append(run(classifier, data, preprocess, tmp_path / str(number), seed=seed, recipe=recipe))
+        ends.append(run(classifier, bench, seed=seed, recipe=recipe, progress=str(number)))
     assert same_state(ends[0], ends[1])
     assert not same_state(ends[0], ends[2])
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
 @pytest.mark.parametrize("step", [1, 5, 8, 11])
 def test_killed_and_resumed_equals_uninterrupted(
     classifier: Classifier,
-    data: Data,
-    preprocess: Preprocess,
-    tmp_path: Path,
+    bench: Bench,
     monkeypatch: pytest.MonkeyPatch,
     step: int,
     optimizer: str,
@@ -153,7 +167,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     """30 images in batches of 8 make 4 steps an epoch; kills fall into every epoch, and on first and last steps."""
     recipe = RECIPE.model_copy(update={"augmentation": CHANGES, "optimizer": optimizer})
     start = clone(classifier.state_dict())
-    whole = run(classifier, data, preprocess, tmp_path / "whole", recipe=recipe)
+    whole = run(classifier, bench, recipe=recipe, progress="whole")
 
     def killing(images: torch.Tensor, how: Augmentation, stream: torch.Generator) -> torch.Tensor:
         calls.append(1)
@@ -166,29 +180,28 @@ def test_killed_and_resumed_equals_uninterrupted(
     monkeypatch.setattr(train, "augment", killing)
     classifier.load_state_dict(start)
     with pytest.raises(KeyboardInterrupt):
-        run(classifier, data, preprocess, tmp_path / "killed", recipe=recipe)
+        run(classifier, bench, recipe=recipe, progress="killed")
     done = len(calls) - 1
     classifier.load_state_dict(start)
-    resumed = run(classifier, data, preprocess, tmp_path / "killed", recipe=recipe)
+    resumed = run(classifier, bench, recipe=recipe, progress="killed")
     assert same_state(whole, resumed)
     assert len(calls) - 1 - done == 12 - 4 * (step // 4), "a resumed run repeats no finished epoch"
 
 
-def test_a_finished_stage_is_not_trained_again(
-    classifier: Classifier, data: Data, preprocess: Preprocess, tmp_path: Path
+def test_a_finished_run_is_not_trained_again(
+    classifier: Classifier, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = clone(classifier.state_dict())
-    once = run(classifier, data, preprocess, tmp_path)
+    once = run(classifier, bench)
     classifier.load_state_dict(start)
-    assert same_state(once, run(classifier, data, preprocess, tmp_path))
+    monkeypatch.setattr(Classifier, "encode", lambda self, x: pytest.fail("an image was encoded"))
+    assert same_state(once, run(classifier, bench))
 
 
-def test_a_loss_that_is_not_finite_is_a_users_mistake(
-    classifier: Classifier, data: Data, preprocess: Preprocess, tmp_path: Path
-) -> None:
+def test_a_loss_that_is_not_finite_is_a_users_mistake(classifier: Classifier, bench: Bench) -> None:
     recipe = RECIPE.model_copy(update={"learning_rate": 1e30, "clip_norm": None, "warmup": 0})
-    with pytest.raises(UserError, match=r"stage: the loss is (nan|inf).*learning_rate"):
-        run(classifier, data, preprocess, tmp_path, recipe=recipe)
+    with pytest.raises(UserError, match=r"mine seed 0: the loss is (nan|inf).*learning_rate"):
+        run(classifier, bench, recipe=recipe)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
@@ -216,28 +229,103 @@ def test_constant_schedule_stays_at_the_peak() -> None:
     assert {rate(step, 50, Recipe(warmup=0, schedule="constant")) for step in range(50)} == {1.0}
 
 
-def test_the_loop_uses_the_rate_of_every_step(
-    classifier: Classifier, data: Data, preprocess: Preprocess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Spy(torch.optim.SGD):
+    """Notes the learning rate of every group at every step."""
+
+    used: list[list[float]]
+
+    def step(self, closure: None = None) -> None:
+        self.used.append([group["lr"] for group in self.param_groups])
+        super().step()
+
+
+@pytest.mark.parametrize("factors", [[1.0], [0.5, 2.0]])
+def test_the_loop_uses_the_rate_of_every_step_times_the_factor_of_every_group(
+    classifier: Classifier, bench: Bench, data: Data, monkeypatch: pytest.MonkeyPatch, factors: list[float]
 ) -> None:
-    used = []
+    Spy.used = []
 
-    class Spy(torch.optim.SGD):
-        def step(self, closure: None = None) -> None:
-            used.append(self.param_groups[0]["lr"])
-            super().step()
+    def make(trained: dict, found: dict, recipe: Recipe) -> Spy:
+        tensors = list(trained.values())
+        parts = [tensors[number :: len(factors)] for number in range(len(factors))]
+        return Spy([{"params": p, "factor": f} for p, f in zip(parts, factors, strict=True)], lr=1.0)
 
-    monkeypatch.setattr(train, "make_optimizer", lambda parameters, recipe: Spy(parameters, lr=1.0))
-    run(classifier, data, preprocess, tmp_path)
+    monkeypatch.setattr(train, "make_optimizer", make)
+    run(classifier, bench)
     steps = 3 * math.ceil(len(data.training(0)) / 8)
-    assert used == [RECIPE.learning_rate * rate(step, steps, RECIPE) for step in range(steps)]
+    peaks = [RECIPE.learning_rate * rate(step, steps, RECIPE) for step in range(steps)]
+    assert Spy.used == [pytest.approx([peak * factor for factor in factors], rel=1e-15) for peak in peaks]
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "key", "value"),
-    [("adamw", torch.optim.AdamW, "betas", (0.9, 0.999)), ("sgd", torch.optim.SGD, "momentum", 0.9)],
+    [
+        ("adamw", torch.optim.AdamW, "betas", (0.9, 0.999)),
+        ("adam", torch.optim.Adam, "betas", (0.9, 0.999)),
+        ("sgd", torch.optim.SGD, "momentum", 0.9),
+    ],
 )
 def test_optimizer_follows_the_recipe(name: str, kind: type, key: str, value: object) -> None:
     weight = torch.nn.Parameter(torch.ones(2))
-    optimizer = make_optimizer([weight], Recipe(optimizer=name, learning_rate=0.1, weight_decay=0.2))
-    [group] = optimizer.param_groups
+    recipe = Recipe(optimizer=name, learning_rate=0.1, weight_decay=0.2)
+    [group] = (optimizer := make_optimizer({"w": weight}, {"w": 1.0}, recipe)).param_groups
     assert type(optimizer) is kind and group["lr"] == 0.1 and group["weight_decay"] == 0.2 and group[key] == value
+
+
+def test_adam_adds_decay_to_the_gradient_and_adamw_shrinks_the_weight() -> None:
+    """Without a gradient Adam's step has the size of the learning rate; AdamW's is the weight's share."""
+    moved = {}
+    for name in ("adam", "adamw"):
+        weight = torch.nn.Parameter(torch.tensor([5.0]))
+        optimizer = make_optimizer(
+            {"w": weight}, {"w": 1.0}, Recipe(optimizer=name, learning_rate=0.1, weight_decay=0.2)
+        )
+        weight.grad = torch.zeros(1)
+        optimizer.step()
+        moved[name] = 5 - weight.item()
+    assert moved["adam"] == pytest.approx(0.1, rel=1e-5) and moved["adamw"] == pytest.approx(0.1 * 0.2 * 5, rel=1e-5)
+
+
+def test_groups_hold_the_tensors_of_a_factor_and_none_with_factor_0() -> None:
+    tensors = {name: torch.nn.Parameter(torch.ones(1)) for name in "abcd"}
+    tensors["d"].grad = torch.ones(1)
+    optimizer = make_optimizer(tensors, {"a": 0.5, "b": 1.0, "c": 0.5, "d": 0.0}, Recipe())
+    groups = {group["factor"]: group["params"] for group in optimizer.param_groups}
+    assert groups == {0.5: [tensors["a"], tensors["c"]], 1.0: [tensors["b"]]}
+    assert [tensor.requires_grad for tensor in tensors.values()] == [True, True, True, False]
+    assert tensors["d"].grad is None, "a gradient that stays would be clipped together with the others"
+
+
+def test_gradients_are_clipped_to_a_global_norm(
+    classifier: Classifier, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One SGD step from rest is the clipped gradient times the learning rate."""
+    steps = []
+    for clip in (1e-3, None):
+        start = clone(classifier.state_dict())
+        recipe = Recipe(
+            optimizer="sgd", learning_rate=0.1, weight_decay=0, batch_size=64, epochs=1, warmup=0, clip_norm=clip
+        )
+        end = run(classifier, bench, recipe=recipe, progress=str(clip))
+        steps.append(torch.cat([(end[key] - start[key]).flatten() for key in start]) / -0.1)
+        classifier.load_state_dict(start)
+    clipped, whole = steps
+    assert clipped.norm() == pytest.approx(1e-3, rel=1e-2) and whole.norm() > 0.1
+    torch.testing.assert_close(clipped, whole * (1e-3 / whole.norm()), rtol=0, atol=1e-5)
+
+
+def test_label_smoothing_of_the_recipe_reaches_the_loss(classifier: Classifier, bench: Bench) -> None:
+    ends = []
+    for smoothing in (0.0, 0.4):
+        recipe = RECIPE.model_copy(update={"label_smoothing": smoothing, "learning_rate": 1e-30, "weight_decay": 0.0})
+        ends.append(fit(classifier, bench.run({"train": ["head"]}, recipe, progress=str(smoothing))).terms[0]["ce"])
+    examples = bench.data.training(0)
+    with torch.no_grad():
+        logits = classifier(bench.preprocess(examples.images(next(examples.batches(100)))))
+        uniform = -logits.log_softmax(-1).mean().item()
+    assert ends[1] == pytest.approx(0.6 * ends[0] + 0.4 * uniform, rel=1e-4)
+
+
+def test_a_part_that_the_model_lacks_is_named_with_the_entry(classifier: Classifier, bench: Bench) -> None:
+    with pytest.raises(UserError, match=r"methods\.mine\.train: this model has no part 'block-9'"):
+        fit(classifier, bench.run(Training(train=["block-9"])))

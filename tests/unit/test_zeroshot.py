@@ -7,10 +7,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from surefoot.clip import Preprocess, State, load_clip, load_tokenizer, zero_shot_classifier
+from surefoot.clip import (
+    Preprocess,
+    State,
+    convention_of,
+    in_convention,
+    load_clip,
+    load_tokenizer,
+    zero_shot_classifier,
+)
 from surefoot.config import Head
 from surefoot.zeroshot import zero_shot_head
-from tests.tiny import CLASSES, TEMPLATES, same_bytes
+from tests.tiny import CLASSES, TEMPLATES, clone, same_bytes, same_state
 
 
 @torch.no_grad()
@@ -47,24 +55,43 @@ def test_default_convention_keeps_unit_rows_and_the_scale_outside(model: Path, h
     assert same_bytes(head["logit_scale"], load_clip(model).logit_scale.detach())
 
 
-def test_scaled_convention_folds_the_scale_into_the_rows(model: Path, head: State) -> None:
-    scaled = zero_shot_head(model, CLASSES, TEMPLATES, Head(scaled=True))
+CONVENTIONS = [Head(), Head(scaled=True), Head(bias=True), Head(scaled=True, bias=True)]
+
+
+def test_scaled_convention_folds_the_scale_into_the_rows(head: State) -> None:
+    scaled = in_convention(head, Head(scaled=True))
     assert set(scaled) == {"weight"}
     torch.testing.assert_close(scaled["weight"], head["logit_scale"].exp() * head["weight"])
 
 
-def test_bias_starts_at_zero(model: Path) -> None:
-    head = zero_shot_head(model, CLASSES, TEMPLATES, Head(bias=True))
-    assert set(head) == {"weight", "logit_scale", "bias"}
-    assert same_bytes(head["bias"], torch.zeros(len(CLASSES)))
+def test_bias_starts_at_zero(head: State) -> None:
+    biased = in_convention(head, Head(bias=True))
+    assert set(biased) == {"weight", "logit_scale", "bias"}
+    assert same_bytes(biased["bias"], torch.zeros(len(CLASSES)))
 
 
-@pytest.mark.parametrize("convention", [Head(), Head(scaled=True), Head(bias=True), Head(scaled=True, bias=True)])
+def test_the_default_convention_is_the_heads_own(head: State) -> None:
+    assert same_state(in_convention(head, Head()), head)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_a_convention_leaves_the_head_on_disk_alone_and_is_told_from_the_tensors(
+    model: Path, head: State, convention: Head
+) -> None:
+    before = clone(head)
+    classifier = zero_shot_classifier(model, head, convention)
+    assert convention_of(classifier.state_dict()) == convention
+    with torch.no_grad():
+        classifier.head.weight += 1
+    assert same_state(head, before)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
 @torch.no_grad()
 def test_logits_are_open_clips_own(model: Path, preprocess: Preprocess, convention: Head) -> None:
     """With one template the classifier must agree with CLIP's forward pass of images and texts."""
     images = preprocess(torch.randint(0, 256, (5, 16, 16, 3), dtype=torch.uint8))
     clip, tokenize = open_clip.create_model(f"local-dir:{model}").eval(), load_tokenizer(model)
     image, text, scale = clip(images, tokenize([TEMPLATES[0].format(name) for name in CLASSES]))[:3]
-    head = zero_shot_head(model, CLASSES, TEMPLATES[:1], convention)
-    torch.testing.assert_close(zero_shot_classifier(model, head)(images), scale * image @ text.T, rtol=1e-4, atol=1e-4)
+    classifier = zero_shot_classifier(model, zero_shot_head(model, CLASSES, TEMPLATES[:1]), convention)
+    torch.testing.assert_close(classifier(images), scale * image @ text.T, rtol=1e-4, atol=1e-4)

@@ -23,7 +23,7 @@ FINETUNE = "results/finetune/emoji-smoke/emoji-clip/ft"
         ("run={tasks: [emoji-stile]}", "run.tasks: unknown name 'emoji-stile'; did you mean 'emoji-style'?"),
         ("alpha_step=0.3", "alpha_step: 0.3 does not divide 1"),
         ("fixed_alpha=1.5", "fixed_alpha: Input should be less than or equal to 1"),
-        ("methods={ft: {stages: [{train: [heat]}]}}", "unknown value 'heat'; did you mean 'head'?"),
+        ("methods={ft: {train: [heat]}}", "unknown value 'heat'; did you mean 'head'?"),
         ("tasks={emoji-smoke: {classes: [mammal, frut]}}", "unknown class 'frut'; did you mean 'fruit'?"),
     ],
 )

@@ -1,0 +1,21 @@
+"""Make the table of what tuning tried and chose."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from surefoot.job import job, paths
+from surefoot.results import read_records
+from surefoot.tables import write_tables
+from surefoot.tune_table import tuning_table
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+
+if "snakemake" in globals():
+    with job(snakemake.log[0]):
+        trials = pd.concat([read_records(path) for path in paths(snakemake.input.trials)], ignore_index=True)
+        table = tuning_table(trials, snakemake.params.eval_set)
+        write_tables({"tuning": table}, {}, Path(snakemake.output.table).parent)

@@ -1,0 +1,168 @@
+"""Tables of surgical fine-tuning, as pure functions of the records of adaptations. R resamples."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from surefoot.intervals import Resampler, interval
+from surefoot.results import read_records
+
+AVERAGE_RANK = "average rank"
+BEST_BLOCK = "best-block"  # not a method: per target and seed the block that is best on target_val
+TABLE = "surgical"
+
+
+@dataclass(frozen=True)
+class Adaptations:
+    """Records of all arms on all surgical tasks of one model, at one number of labelled images a class."""
+
+    trials: pd.DataFrame
+    draws: dict[tuple[str, str, str, int], np.ndarray]
+    story: dict[str, Any]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks in the order of the config."""
+        return list(self.story["surgical"]["tasks"])
+
+    @property
+    def arms(self) -> list[str]:
+        """Methods in the order of the config."""
+        return [m for m in self.story["surgical"]["methods"] if m in set(self.trials["method"])]
+
+    @property
+    def blocks(self) -> list[str]:
+        """Arms that train one part at one rate: what the best block is chosen among."""
+        return [arm for arm in self.arms if arm in self.story["surgical"]["blocks"]]
+
+    def of(self, arm: str, task: str) -> np.ndarray:
+        """Value [R + 1] of an arm on a task: mean over targets and seeds."""
+        chosen = self.best_blocks(task) if arm == BEST_BLOCK else dict.fromkeys(self._cases(task), arm)
+        return np.mean([self.draws[method, task, target, seed] for (target, seed), method in chosen.items()], axis=0)
+
+    def _cases(self, task: str) -> list[tuple[str, int]]:
+        rows = self.trials[self.trials["task"] == task]
+        return list(dict.fromkeys(zip(rows["target"], rows["seed"], strict=True)))
+
+    def best_blocks(self, task: str) -> dict[tuple[str, int], str]:
+        """(target, seed) -> the block with the highest value on target_val; of equal ones the first."""
+        rows = self.trials[
+            (self.trials["task"] == task) & self.trials["chosen"] & self.trials["method"].isin(self.blocks)
+        ]
+        found = {}
+        for case in self._cases(task):
+            here = rows[(rows["target"] == case[0]) & (rows["seed"] == case[1])].set_index("method")["validation"]
+            found[case] = max(self.blocks, key=lambda arm, values=here: values[arm])
+        return found
+
+
+def load_adaptations(trials: list[Path], predictions: list[Path], story: dict[str, Any]) -> dict[tuple, Adaptations]:
+    """(model, shots) -> records, with resampled values of the main metric for every (arm, task, target, seed)."""
+    every = pd.concat([read_records(path) for path in trials], ignore_index=True)
+    how, found = story["bootstrap"], {}
+    draws: dict[tuple[str, int], dict] = {}
+    for task in story["surgical"]["tasks"]:
+        tables = {path.parts[-3:-1]: read_records(path) for path in predictions if path.parts[-4] == task}
+        seen = pd.concat(table[["cluster", "label"]] for table in tables.values())
+        resampler = Resampler(seen["cluster"], seen["label"], how["draws"], how["seed"])
+        metric = story["surgical"]["tasks"][task]
+        for (model, method), table in tables.items():
+            for (target, seed, shots), rows in table.groupby(["target", "seed", "shots"]):
+                labels = rows["label"].to_numpy()
+                right = rows["predicted"].to_numpy() == labels
+                value = resampler.accuracy(rows["cluster"], labels, right, metric)
+                draws.setdefault((model, int(shots)), {})[method, task, target, int(seed)] = value
+    for (model, shots), values in draws.items():
+        rows = every[(every["model"] == model) & (every["shots"] == shots)]
+        found[model, shots] = Adaptations(rows, values, story)
+    return found
+
+
+def surgical_table(found: dict[tuple, Adaptations]) -> pd.DataFrame:
+    """Arm x shift with intervals, and the average over the tasks of each arm's rank (1: best)."""
+    rows = []
+    for (model, shots), records in found.items():
+        arms = [*records.arms, BEST_BLOCK] if records.blocks else records.arms
+        values = {arm: {task: records.of(arm, task) for task in records.tasks} for arm in arms}
+        # Choosing among the arms is not an arm of its own, so it has no rank.
+        ranks = {
+            task: (-np.stack([values[arm][task] for arm in records.arms])).argsort(0).argsort(0) + 1
+            for task in records.tasks
+        }
+        for arm in arms:
+            label = records.story["labels"].get(arm, "Best block (target_val)")
+            named = {"model": model, "shots": shots, "method": arm, "label": label, "seeds": _seeds(records)}
+            cells = dict(values[arm])
+            if arm != BEST_BLOCK:
+                position = records.arms.index(arm)
+                cells[AVERAGE_RANK] = np.mean([ranks[task][position] for task in records.tasks], axis=0)
+            for column, draws in cells.items():
+                value, low, high = interval(draws, records.story["bootstrap"]["level"])
+                rows.append(named | {"eval_set": column, "value": value, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def _seeds(records: Adaptations) -> int:
+    return int(records.trials["seed"].nunique())
+
+
+def choices_table(found: dict[tuple, Adaptations]) -> pd.DataFrame:
+    """Per arm and task: rates and epochs that were chosen, validation value, and how often a block was the best."""
+    rows = []
+    for (model, shots), records in found.items():
+        chosen = records.trials[records.trials["chosen"]]
+        for (task, arm), trials in chosen.groupby(["task", "method"], sort=False):
+            best = list(records.best_blocks(task).values()) if records.blocks else []
+            rates = trials["learning_rate"].map("{:g}".format).value_counts(sort=False).sort_index()
+            rows.append(
+                {
+                    "model": model,
+                    "shots": shots,
+                    "task": task,
+                    "method": arm,
+                    "rates": ", ".join(f"{rate} x {count}" for rate, count in rates.items()),
+                    "epoch": trials["epoch"].mean(),
+                    "target_val": trials["validation"].mean(),
+                    "best block in": f"{best.count(arm)} of {len(best)}" if arm in records.blocks else "",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+# The papers' claim, as the parts that are expected to serve better than tuning everything.
+EXPECTED = {"corrupt": ("embedding", "first-blocks"), "subtype": ("middle-blocks", "last-blocks"), "flip": ("head",)}
+
+
+def surgical_effects(found: dict[tuple, Adaptations]) -> pd.DataFrame:
+    """Every block against tuning everything, as paired differences, with what the paper leads one to expect."""
+    rows = []
+    for (model, shots), records in found.items():
+        how = records.story["surgical"]
+        if how["everything"] not in records.arms:
+            continue
+        for task in records.tasks:
+            whole = records.of(how["everything"], task)
+            for arm in records.blocks:
+                value, low, high = interval(records.of(arm, task) - whole, records.story["bootstrap"]["level"])
+                rows.append(
+                    {
+                        "task": task,
+                        "model": model,
+                        "method": arm,
+                        "label": records.story["labels"][arm],
+                        "seeds": _seeds(records),
+                        "eval_set": f"target_test, {shots} shots",
+                        "metric": how["tasks"][task],
+                        "effect": f"5 one block, {how['shifts'][task]} shift",
+                        "against": records.story["labels"][how["everything"]],
+                        "expected": "higher" if how["blocks"][arm] in EXPECTED[how["shifts"][task]] else "",
+                        "value": value,
+                        "low": low,
+                        "high": high,
+                        "verdict": "higher" if low > 0 else "lower" if high < 0 else "not clear",
+                    }
+                )
+    return pd.DataFrame(rows)

@@ -1,0 +1,192 @@
+"""Surgical fine-tuning: adapt a source model to a target with a few labels, by any method, and pick its rate.
+
+Lee et al. 2023. This is adaptation *to* a target with labels of it, not robust fine-tuning without target data. Every
+method gets the same grid of learning rates; rate and epoch are those best on target_val, as in the released code.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from surefoot import config, metrics
+from surefoot.clip import Classifier, Preprocess, State, convention_of, load_state, zero_shot_classifier
+from surefoot.data import Data, Examples
+from surefoot.device import pick_device
+from surefoot.files import UserError, atomic, write_json
+from surefoot.interpolate import check_alike
+from surefoot.layers import layers
+from surefoot.passes import predict
+from surefoot.records import load_trained, metered
+from surefoot.references import References
+from surefoot.resume import Resumable
+from surefoot.tasks import Target
+from surefoot.train import Run, fit
+
+METRICS = {"top1": metrics.top1, "mean_per_class": metrics.mean_per_class}
+BATCH = 256  # of forward passes without gradients
+
+
+@dataclass(frozen=True)
+class Case:
+    """One target under one seed with a number of labelled images a class."""
+
+    target: Target
+    seed: int
+    shots: int
+
+    def __str__(self) -> str:
+        return f"{self.target.name} {self.shots} shots seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What one method found: all trials, and for the chosen ones the test predictions and the factors of the rates."""
+
+    trials: pd.DataFrame
+    predictions: pd.DataFrame
+    factors: pd.DataFrame
+    cost: dict
+
+    def write(self, trials: Path, predictions: Path, factors: Path, meter: Path) -> None:
+        """Write the four files, atomically."""
+        for table, path in ((self.trials, trials), (self.predictions, predictions), (self.factors, factors)):
+            with atomic(path) as partial:
+                table.to_parquet(partial, index=False)
+        write_json(meter, self.cost)
+
+
+def adapt(
+    model: Path,
+    head: Path,
+    sources: dict[int, Path],
+    data: Data,
+    method: dict,
+    rates: list[float],
+    shots: list[int],
+    progress: Resumable,
+) -> Adaptation:
+    """Adapt the source model of every seed to every target with every number of shots and every rate.
+
+    Args:
+        model, head: model folder and zero-shot head of the task.
+        sources: seed -> weights of the source model.
+        method: resolved entry: name, training, recipe, metric.
+        rates: learning rates that are tried; a method that trains nothing has none.
+        shots: labelled target images a class.
+        progress: finished cases and states of unfinished runs.
+
+    Raises UserError when a class has no target image, or a source model does not fit the task.
+    """
+    device = pick_device()
+    bench = _Bench(model, load_state(head), data, method, rates, progress, device)
+    cases = [Case(target, seed, n) for target in data.task.targets for n in shots for seed in sources]
+    with metered(0) as cost:
+        bar = tqdm(cases, desc=f"{method['name']} on {data.task.name}")
+        found = [bench.result(case, sources[case.seed]) for case in bar]
+    keys = ("trials", "predictions", "factors")
+    trials, predictions, factors = ([row for result in found for row in result[key]] for key in keys)
+    named = {"task": data.task.name, "model": model.name, "method": method["name"]}
+    return Adaptation(
+        trials=pd.DataFrame(trials).assign(**named),
+        predictions=pd.concat([pd.DataFrame(part) for part in predictions], ignore_index=True),
+        factors=pd.DataFrame(factors, columns=["seed", "target", "shots", "epoch", "layer", "factor"]),
+        cost=cost,
+    )
+
+
+class _Bench:
+    """Everything that the cases of one job share."""
+
+    def __init__(
+        self,
+        model: Path,
+        head: State,
+        data: Data,
+        method: dict,
+        rates: list[float],
+        progress: Resumable,
+        device: torch.device,
+    ) -> None:
+        self.model, self.head, self.data, self.progress, self.device = model, head, data, progress, device
+        self.name, self.metric = method["name"], METRICS[method["metric"]]
+        self.training = config.Training.model_validate(method["training"])
+        self.recipe = config.Recipe.model_validate(method["recipe"]).model_copy(update={"keep": "best"})
+        self.rates = rates if self.training.train else [0.0]
+        self.preprocess = Preprocess.of(model)
+
+    def _source(self, weights: Path) -> Classifier:
+        state = load_trained(weights)
+        classifier = zero_shot_classifier(self.model, self.head, convention_of(state))
+        try:
+            check_alike(classifier.state_dict(), state)
+        except ValueError as error:
+            raise UserError(f"{weights} is no source model for task {self.data.task.name}: {error}") from None
+        classifier.load_state_dict(state)
+        return classifier.to(self.device)
+
+    def _examples(self, case: Case, role: str) -> Examples:
+        examples = self.data.examples(case.target.parts(case.shots)[role], case.seed)
+        counts = np.bincount(examples.labels, minlength=len(self.data.task.classes))
+        if empty := [name for name, n in zip(self.data.task.classes, counts, strict=True) if not n]:
+            raise UserError(
+                f"task {self.data.task.name}, {role} of {case}: no image of class {', '.join(empty)}; "
+                f"remove the class from tasks.{self.data.task.name}.classes"
+            )
+        return examples
+
+    def result(self, case: Case, source: Path) -> dict[str, Any]:
+        """Rows of one case; a finished case is read from its saved state."""
+        if found := self.progress.load(f"{case}.pt"):
+            return found
+        train, validation, test = (self._examples(case, f"target_{part}") for part in ("train", "val", "test"))
+        where = {"seed": case.seed, "target": case.target.name, "shots": case.shots}
+        references = References(self.model, self.head, self.data.task, self.training.options, case.seed, self.device)
+
+        def value(classifier: Classifier) -> float:
+            return self.metric(predict(classifier, validation, self.preprocess, BATCH), validation.labels)
+
+        trials, best, predicted, factors = [], -1.0, None, []
+        for learning_rate in self.rates:
+            classifier, watched, history = self._source(source), [], None
+            if self.training.train:
+                recipe = self.recipe.model_copy(update={"learning_rate": learning_rate})
+                name = f"{self.name} {case} rate {learning_rate:g}"
+                how = (self.training, recipe, train, self.preprocess, references, case.seed, self.progress, name)
+                run = Run(*how, watch=value, quiet=True)
+                history = fit(classifier, run)
+                watched = history.watched
+                self.progress.forget(f"{name}.pt")
+            reached = max(watched, default=value(classifier))
+            trials.append(
+                where
+                | {"learning_rate": learning_rate, "validation": reached, "images": len(train)}
+                | {"epoch": watched.index(reached) + 1 if watched else 0}
+            )
+            if reached > best:
+                best, chosen = reached, len(trials) - 1
+                predicted = predict(classifier, test, self.preprocess, BATCH)
+                factors = _by_layer(history.factors, where) if history else []
+        for number, trial in enumerate(trials):
+            trial["chosen"] = number == chosen
+        table = where | {
+            "cluster": test.clusters.tolist(),
+            "label": test.labels.tolist(),
+            "predicted": predicted.tolist(),
+        }
+        found = {"trials": trials, "predictions": [table], "factors": factors}
+        self.progress.save(f"{case}.pt", found)
+        return found
+
+
+def _by_layer(history: list[dict[str, float]], where: dict[str, Any]) -> list[dict[str, Any]]:
+    """Mean factor of each layer's tensors, epoch by epoch."""
+    return [
+        where | {"epoch": epoch + 1, "layer": layer, "factor": float(np.mean([factors[n] for n in names]))}
+        for epoch, factors in enumerate(history)
+        for layer, names in layers(factors).items()
+    ]

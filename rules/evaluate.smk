@@ -24,7 +24,7 @@ rule evaluate:
     params:
         task=PLAN.task_entry,
         seeds=PLAN.config.seeds,
-        alphas=PLAN.config.alphas,
+        alphas=PLAN.alphas,
         batch=PLAN.config.evaluation_batch,
         renders=PLAN.config.renders,
         code=code_digest("evaluate"),

@@ -1,7 +1,8 @@
 """CLIP through open_clip, and the image classifier that every method tunes.
 
 A model folder holds `open_clip_config.json` and `open_clip_model.safetensors`, as open_clip's own `local-dir:` schema
-wants them, and `merges.txt.gz` where the model has a vocabulary of its own.
+wants them, and `merges.txt.gz` where the model has a vocabulary of its own. The same two files hold an image tower
+without text tower (surefoot/resnet.py); its config names it under `tower`.
 
 B batch, C classes, D embedding, H x W pixels.
 """
@@ -18,6 +19,7 @@ from torch import nn
 
 from surefoot import config
 from surefoot.files import UserError, atomic, read_json, sha256
+from surefoot.resnet import TOWERS
 from surefoot.seeds import derive
 
 CONFIG, WEIGHTS, MERGES = "open_clip_config.json", "open_clip_model.safetensors", "merges.txt.gz"
@@ -31,11 +33,7 @@ Tokenizer = Callable[[list[str]], torch.Tensor]
 State = dict[str, torch.Tensor]
 
 
-def load_clip(folder: Path) -> open_clip.CLIP:
-    """Build the model of a folder with its weights, in fp32 on the CPU.
-
-    Raises UserError when a file is missing or the weights do not fit the architecture.
-    """
+def _check_files(folder: Path) -> None:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing; rerun snakemake to fetch or make the model")
@@ -44,10 +42,48 @@ def load_clip(folder: Path) -> open_clip.CLIP:
         raise UserError(
             f"{folder / WEIGHTS} does not match {source}: it was cut off or changed; delete {folder} and rerun"
         )
+
+
+def tower_of(folder: Path) -> str | None:
+    """Which image tower a model folder holds; None for a CLIP. Raises UserError for an unknown one."""
+    tower = read_json(folder / CONFIG).get("tower")
+    if tower is not None and tower not in TOWERS:
+        raise UserError(f"{folder / CONFIG}: unknown tower {tower!r}{config.suggestion(tower, TOWERS)}")
+    return tower
+
+
+def load_clip(folder: Path) -> open_clip.CLIP:
+    """Build the model of a folder with its weights, in fp32 on the CPU.
+
+    Raises UserError when a file is missing, the weights do not fit the architecture, or there is no text tower.
+    """
+    _check_files(folder)
+    if tower := tower_of(folder):
+        raise UserError(
+            f"model {folder.name} is the image tower {tower} and has no text tower; what needs one "
+            f"({', '.join(config.TEXT_TERMS)}, train: [text], export) works with CLIP models only"
+        )
     try:
         return open_clip.create_model(f"local-dir:{folder}", precision="fp32", device="cpu").eval()
     except Exception as error:
         raise UserError(f"cannot load the CLIP model in {folder}: {error}; delete the folder and rerun") from error
+
+
+def load_image_tower(folder: Path) -> nn.Module:
+    """The image tower of a folder with its weights, in fp32 on the CPU: [B, 3, H, W] to [B, D].
+
+    Raises UserError when a file is missing or the weights do not fit the architecture.
+    """
+    if not (tower := tower_of(folder)):
+        return load_clip(folder).visual
+    _check_files(folder)
+    with torch.device("meta"):  # draws no random weights
+        image = TOWERS[tower].make()
+    try:
+        image.load_state_dict(load_state(folder / WEIGHTS), assign=True)
+    except RuntimeError as error:
+        raise UserError(f"cannot load the {tower} in {folder}: {error}; delete the folder and rerun") from None
+    return image.eval()
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -152,14 +188,14 @@ def convention_of(state: State) -> config.Head:
 
 def zero_shot_classifier(folder: Path, head: State, convention: config.Head | None = None) -> Classifier:
     """The classifier of a model folder with its zero-shot head, in evaluation mode: the start of every method."""
-    return Classifier(load_clip(folder).visual, in_convention(head, convention or config.Head())).eval()
+    return Classifier(load_image_tower(folder), in_convention(head, convention or config.Head())).eval()
 
 
 def random_classifier(folder: Path, head: State, convention: config.Head, seed: int) -> Classifier:
     """The same architecture with random weights and a head of random unit rows."""
-    model = read_json(folder / CONFIG)["model_cfg"]
-    with torch.random.fork_rng():  # open_clip's constructors know no other generator
+    model, tower = read_json(folder / CONFIG)["model_cfg"], tower_of(folder)
+    with torch.random.fork_rng():  # the constructors know no other generator
         torch.manual_seed(derive(seed, "random start"))
-        image = open_clip.CLIP(**model).visual
+        image = TOWERS[tower].make() if tower else open_clip.CLIP(**model).visual
         rows = F.normalize(torch.randn_like(head["weight"]), dim=-1)
     return Classifier(image, in_convention(head | {"weight": rows}, convention)).eval()

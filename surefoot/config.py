@@ -20,11 +20,14 @@ PartName = Literal["image", "text", "head", "logit_scale", "embedding", "first-b
 RatesName = Literal["one", "rgn", "rgn-group", "snr", "snr-released", "gradual-first", "gradual-last"]
 MetricName = Literal["top1", "mean_per_class", "macro_f1", "worst_group", "nll", "ece"]
 FamilyName = Literal["emoji"]
+TowerName = Literal["resnet26", "resnet50"]
 
 TERM_NAMES: tuple[str, ...] = get_args(TermName)
 PART_NAMES: tuple[str, ...] = get_args(PartName)
 RATES_NAMES: tuple[str, ...] = get_args(RatesName)
 METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
+TOWER_NAMES: tuple[str, ...] = get_args(TowerName)
+TEXT_TERMS: tuple[TermName, ...] = ("flyp", "lipsum", "carft")  # what an image tower alone cannot compute
 
 # A dot would clash with what the workflow appends, as in ft.pair.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_@-]*$")]
@@ -160,18 +163,42 @@ class Method(Training):
 
 
 class Model(Section):
-    """Where a CLIP model comes from: a folder of files, or open_clip's own downloads."""
+    """Where a model comes from: a folder of files, open_clip's own downloads, or an image tower alone."""
 
     folder: str | None = Field(None, description="Folder with open_clip_config.json and open_clip_model.safetensors.")
     architecture: str | None = Field(None, description="open_clip's name of the architecture, such as ViT-B-16.")
-    pretrained: str | None = Field(None, description="open_clip's name of the weights, such as openai.")
+    pretrained: str | None = Field(
+        None,
+        description="open_clip's name of the weights, such as openai; of a tower torchvision's, such as "
+        "IMAGENET1K_V2, or null for random weights.",
+    )
+    tower: TowerName | None = Field(
+        None,
+        description="An image tower without text tower: resnet26 (for small images, group norms, random weights) or "
+        "torchvision's resnet50. Its head starts at random, so methods without training are at chance.",
+    )
+    image_size: int | None = Field(
+        None, ge=8, multiple_of=4, description="Side of a tower's input in pixels; null: 32 (resnet26), 224 (resnet50)."
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> "Model":
-        named = self.architecture is not None and self.pretrained is not None
-        if (self.folder is not None) == named or (self.architecture is None) != (self.pretrained is None):
-            raise ValueError("give either folder, or architecture and pretrained")
+        given = [key for key in ("folder", "architecture", "tower") if getattr(self, key) is not None]
+        complete = {"folder": self.pretrained is None, "architecture": self.pretrained is not None, "tower": True}
+        if len(given) != 1 or not complete[given[0]]:
+            raise ValueError("give either folder, or architecture and pretrained, or tower")
+        if self.tower == "resnet26" and self.pretrained:
+            raise ValueError("resnet26 has no published weights: leave pretrained out, or name a folder with weights")
+        if self.image_size and not self.tower:
+            raise ValueError("image_size is for a tower; a CLIP model knows its own")
         return self
+
+
+class Line(Section):
+    """A line of standard models: logit(average under shift) = slope * logit(in distribution) + intercept."""
+
+    slope: float = Field(description="In natural logits.")
+    intercept: float = Field(description="In natural logits.")
 
 
 class Task(Section):
@@ -192,6 +219,9 @@ class Task(Section):
     )
     classes: list[str] | None = Field(None, min_length=2, description="Only these classes; null: all of the data set.")
     concepts: int | None = Field(None, ge=12, description="At most so many concepts a class; null: all.")
+    baseline_line: Line | None = Field(
+        None, description="Published line of standard models, for effective robustness where run.baselines is empty."
+    )
     metric: Literal["top1", "mean_per_class"] = Field(
         "mean_per_class", description="The metric of the main table: those that have intervals; all are in the records."
     )
@@ -205,6 +235,10 @@ class Run(Section):
     methods: list[Name] = Field(min_length=1, description="Entries of methods.")
     pairs: list[Name] = Field(
         default=[], description="Methods of which two seeds are ensembled (trained again with seed + 3 x fold rounds)."
+    )
+    baselines: list[Name] = Field(
+        default=[],
+        description="Methods with start: random, whose line of accuracies effective robustness is measured from.",
     )
 
 
@@ -306,6 +340,7 @@ class Config(Section):
             ("run.tasks", self.run.tasks, self.tasks),
             ("run.models", self.run.models, self.models),
             ("run.methods", self.run.methods, self.methods),
+            ("run.baselines", self.run.baselines, self.methods),
             ("surgical.tasks", self.surgical.tasks, self.tasks),
             ("surgical.methods", self.surgical.methods, self.methods),
             ("surgical.source", [self.surgical.source] if self.surgical.tasks else [], self.methods),
@@ -336,6 +371,11 @@ class Config(Section):
                 raise ValueError(f"run.pairs: {pair!r} is not in run.methods (or set run.pairs to []){near}")
             if not self.methods[pair].changes_weights:
                 raise ValueError(f"run.pairs: {pair} trains nothing, so two seeds of it are one model")
+        for name in self.run.baselines:
+            if self.methods[name].start != "random" or name in self.run.methods:
+                raise ValueError(f"run.baselines: {name} must have start: random, and not stand in run.methods")
+        if len(self.run.baselines) == 1:
+            raise ValueError("run.baselines: one point makes no line; give two or more, or none")
         for name in self.surgical.tasks:
             if self.tasks[name].shift == "style":
                 raise ValueError(
@@ -358,7 +398,23 @@ class Config(Section):
                 raise ValueError(f"methods.{name}: start random and base {method.base} exclude each other")
             if method.share < 1 and not method.train:
                 raise ValueError(f"methods.{name}.share: nothing is trained")
+        for name in self.run.models:
+            if self.models[name].tower:
+                self._check_without_text(name)
         return self
+
+    def _check_without_text(self, model: str) -> None:
+        run, surgical = self.run, self.surgical
+        pairs = [(method, self.tasks[task].recipe) for task in run.tasks for method in (*run.methods, *run.baselines)]
+        if surgical.tasks:
+            pairs += [(surgical.source, self.tasks[task].recipe) for task in surgical.tasks]
+            pairs += [(method, surgical.recipe) for method in surgical.methods]
+        for method, recipe in pairs:
+            training, _ = self.resolve(method, recipe)
+            needs = [f"objective {term}" for term in training.objective if term in TEXT_TERMS]
+            needs += ["train: text"] if "text" in training.train else []
+            if needs:
+                raise ValueError(f"run.models: {model} has no text tower, but {method} needs one: {', '.join(needs)}")
 
     def _check_base(self, method: str) -> None:
         chain = [method]

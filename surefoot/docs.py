@@ -11,25 +11,27 @@ from typing import Any
 
 import yaml
 
-from surefoot.config import Config, parse_config
+from surefoot.config import Config, Method, parse_config
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG_FOLDER = ROOT / "config"
 REMAKE = "python -m surefoot.docs --write"
 
 EXAMPLE = """\
-experiment: two_steps
+experiment: gentle
 
 run:
-  methods: [zeroshot, ft, lp-ft]
+  methods: [zeroshot, ft, gentle]
 
 methods:
-  lp-ft:
-    label: LP-FT
-    reference: Kumar et al. 2022, section 3
-    stages: # the second stage starts where the first one ends
-      - train: [head]
-      - train: [image, head]
+  gentle:
+    label: Gentle FT
+    reference: An idea of mine
+    base: lp # starts where the linear probe ends
+    train: [image, head]
+    objective: {ce: 1.0, lipsum: 0.5, l2init: 1000.0}
+    rates: {first-blocks: 0.1} # a tenth of the learning rate
+    ema: 0.98
     recipes:
       emoji: {epochs: 12} # in all else as the recipe says
 """
@@ -58,13 +60,18 @@ JSON schema of a *merged* config.
 
 ## A new method needs no code
 
-A method is an entry: what is trained, in which stages, with which loss, and where it differs from the recipe of a task.
-Save this as `config/experiments/two_steps.yaml` and run it with the command above:
+A method is an entry: what is trained, from which start, on which weighted sum of terms, at which rates, what happens to
+the weights, and where it differs from the recipe of a task. Save this as `config/experiments/gentle.yaml` and run it
+with the command above:
 
 ```yaml
 {EXAMPLE}```
 
-Its numbers appear in every table and figure beside those of the other methods.
+Its numbers appear in every table and figure beside those of the other methods. A new loss is a function of a few lines
+in `surefoot/objective.py`, and its name in `surefoot/config.py`.
+
+`snakemake tune` tries the settings under `grids` of every method of the run, the same number for each, and writes
+`results/tables/tuning.md` with their values on validation images; what you take from it goes under `recipes`.
 """
 
 
@@ -180,8 +187,9 @@ def _known(path: Path) -> str:
         [
             f"`{name}`",
             method.label,
-            ", then ".join(" + ".join(stage.train) for stage in method.stages) or "nothing",
-            ", then ".join(" + ".join(f"{_plain(w)} {term}" for term, w in s.objective.items()) for s in method.stages),
+            " + ".join(method.train) or "nothing",
+            " + ".join(f"{_plain(w)} {term}" for term, w in method.objective.items()) if method.train else "",
+            "; ".join(_besides(method)),
             method.reference,
         ]
         for name, method in config.methods.items()
@@ -190,7 +198,10 @@ def _known(path: Path) -> str:
         [f"`{name}`", task.family, task.shift, f"`{task.recipe}`", task.metric] for name, task in config.tasks.items()
     ]
     models = [
-        [f"`{name}`", f"files in `{m.folder}`" if m.folder else f"open_clip's {m.architecture}, weights {m.pretrained}"]
+        [
+            f"`{name}`",
+            f"files in `{m.folder}`" if m.folder else f"{m.architecture or m.tower}, {m.pretrained or 'random'}",
+        ]
         for name, m in config.models.items()
     ]
     recipes = [
@@ -202,12 +213,22 @@ def _known(path: Path) -> str:
         [
             "## Known by name\n",
             "What `config.yaml` defines; `run` chooses from it.\n",
-            _table(["method", "label", "trains", "loss", "reference"], methods),
+            _table(["method", "label", "trains", "loss", "besides", "reference"], methods),
             _table(["task", "family", "shift", "recipe", "main metric"], tasks),
             _table(["model", "source"], models),
             _table(recipe_heads, recipes),
         ]
     )
+
+
+def _besides(method: Method) -> list[str]:
+    """What an entry says beyond its parts and its loss."""
+    said = [f"from {method.base}"] if method.base else []
+    said += [] if method.start == "zero-shot" else [f"{method.start} start"]
+    said += [] if method.share == 1 else [f"{_plain(method.share)} of the images"]
+    said += [] if method.rates == "one" else [f"rates {_plain(method.rates)}"]
+    said += [f"EMA {_plain(method.ema)}"] if method.ema else []
+    return said + (["TPGM"] if method.tpgm else [])
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:

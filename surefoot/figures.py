@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from surefoot.files import atomic
-from surefoot.results import AVERAGE
+from surefoot.results import AVERAGE, logit
 
 matplotlib.use("agg")
 
@@ -89,6 +89,7 @@ def draw_frontier(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     with _panels(list(points.groupby(["task", "model"], sort=False)), 4.6, 3.8) as (figure, panels):
         for ((task, model), cell), axis in panels:
             lines = [m for m, rows in cell.groupby("method", sort=False) if len(rows) > 1]
+            _draw_line(axis, cell[cell["method"].isin(story["baselines"])], story["tasks"][task]["baseline_line"], cell)
             for colour, method in zip(sns.color_palette("colorblind", len(lines)), lines, strict=True):
                 rows = cell[cell["method"] == method].sort_values("alpha")
                 x, y = rows["in_distribution"], rows["under_shift"]
@@ -112,6 +113,18 @@ def draw_frontier(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
                 _logit(axis)
             axis.grid(True, color="0.92", linewidth=0.7)
     return figure
+
+
+def _draw_line(axis: plt.Axes, baselines: pd.DataFrame, published: dict[str, float] | None, cell: pd.DataFrame) -> None:
+    """The line of standard models: a fit in logits through the baselines, or the published one."""
+    if not len(baselines) and not published:
+        return
+    x, y = logit(baselines["in_distribution"].to_numpy()), logit(baselines["under_shift"].to_numpy())
+    slope, intercept = np.polyfit(x, y, 1) if len(baselines) else (published["slope"], published["intercept"])
+    grid = np.linspace(cell["in_distribution"].min(), cell["in_distribution"].max(), 100)
+    axis.plot(grid, 100 / (1 + np.exp(-(slope * logit(grid) + intercept))), "--", color="0.55", linewidth=1, zorder=0)
+    label = "from scratch" if len(baselines) else "standard models"
+    axis.plot(baselines["in_distribution"], baselines["under_shift"], "x", color="0.45", markersize=5, label=label)
 
 
 def draw_alpha(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:

@@ -115,6 +115,10 @@ class Plan:
             raise UserError(f"method {wildcards.method} trains nothing: use the CLIP model itself")
         return self._weights(wildcards, wildcards.method, self.config.seeds[:1])
 
+    def alphas(self, wildcards: Any) -> list[float]:
+        """The grid of a method's line; a model from random weights has no line."""
+        return [1.0] if self.config.methods[wildcards.method].start == "random" else self.config.alphas
+
     def alpha(self, wildcards: Any) -> float:
         """The alpha of an export. Raises UserError unless it is between 0 and 1."""
         alpha = float(wildcards.alpha)
@@ -206,7 +210,10 @@ class Plan:
 
     def task_entry_of(self, task: str) -> dict[str, Any]:
         """What a job reads of the entry of one task."""
-        return {"name": task, **self.config.tasks[task].model_dump(exclude={"recipe", "metric", "source"})}
+        return {
+            "name": task,
+            **self.config.tasks[task].model_dump(exclude={"recipe", "metric", "source", "baseline_line"}),
+        }
 
     def model_files(self, wildcards: Any) -> list[str]:
         """Files in the repository that a model is taken from; none for a download."""
@@ -237,7 +244,8 @@ class Plan:
 
     def evaluations(self, file: str) -> list[str]:
         """One file of every evaluation of the run."""
-        names = [*self.config.run.methods, *(f"{pair}.pair" for pair in self.config.run.pairs)]
+        run = self.config.run
+        names = [*run.methods, *run.baselines, *(f"{pair}.pair" for pair in run.pairs)]
         return [f"results/evaluate/{t}/{m}/{name}/{file}" for t, m in self.cells() for name in names]
 
     def meters(self) -> list[str]:
@@ -282,7 +290,7 @@ class Plan:
         """Printed names of the eval sets; a dagger marks those with a note."""
         sets = [eval_set for task in self.config.run.tasks for eval_set in self.tasks[task].eval_sets]
         titles = {s.name: s.title + ("†" if s.note else "") for s in sets}
-        return titles | {"id_test": "ID test", "average": "Average under shift"}
+        return titles | {"id_test": "ID test", "average": "Average under shift", "effective": "Effective robustness"}
 
     def _surgical_story(self) -> dict[str, Any]:
         """Tasks with metric and shift, arms, those that train one part, and the one that trains everything."""
@@ -302,7 +310,7 @@ class Plan:
     def _method_pages(self) -> list[dict[str, str]]:
         """What each method of the run trains, on which objective, how, after whom, and what differs from the source."""
         task, surgical = self.config.run.tasks[0], self.config.surgical
-        pairs = [(m, self.config.tasks[task].recipe) for m in self.config.run.methods]
+        pairs = [(m, self.config.tasks[task].recipe) for m in [*self.config.run.methods, *self.config.run.baselines]]
         pairs += [(m, surgical.recipe) for m in surgical.methods if m not in self.config.run.methods]
         pages = []
         for name, recipe in pairs:
@@ -343,8 +351,12 @@ class Plan:
         methods = self.config.run.methods
         return {
             "experiment": self.config.experiment,
-            "labels": {m: self.config.methods[m].label for m in [*methods, *self.config.surgical.methods]}
+            "labels": {
+                m: self.config.methods[m].label
+                for m in [*methods, *self.config.run.baselines, *self.config.surgical.methods]
+            }
             | {f"{m}.pair": f"{self.config.methods[m].label}, two seeds" for m in self.config.run.pairs},
+            "baselines": list(self.config.run.baselines),
             "surgical": self._surgical_story(),
             "methods": self._method_pages(),
             "tasks": {t: self.config.tasks[t].model_dump() for t in self.config.run.tasks},

@@ -16,6 +16,7 @@ _BLOCK = re.compile(r"(?:^|\.)(?:resblocks\.|blocks\.|layer|stages\.)(\d+)\.")
 # Names of what comes before the blocks; the other names outside blocks come after them.
 _STEM = {"class_embedding", "positional_embedding", "cls_token", "pos_embed", "patch_embed", "ln_pre", "norm_pre"}
 _STEM |= {f"{kind}{number}" for kind in ("conv", "bn", "norm") for number in (1, 2, 3)} | {"stem"}
+_BEHIND = {"attnpool"}  # has a positional_embedding of its own
 # Parts that are prefixes of tensor names.
 PREFIXES = {"image": "image.", "text": "text.", "head": "head.", "logit_scale": "logit_scale"}
 
@@ -36,7 +37,8 @@ def layers(names: Iterable[str]) -> dict[str, list[str]]:
         elif name.startswith("head."):
             layer = "head"
         else:
-            layer = "embedding" if _STEM & set(name.split(".")) else f"block-{last - first}"
+            words = set(name.split("."))
+            layer = "embedding" if _STEM & words and not _BEHIND & words else f"block-{last - first}"
         found[layer].append(name)
     return {layer: tensors for layer, tensors in found.items() if tensors}
 

@@ -1,14 +1,17 @@
-"""Getting CLIP models: from a folder of files, or through open_clip's own downloads."""
+"""Getting models: CLIP from a folder of files or through open_clip's own downloads, and image towers alone."""
 
 import json
 from pathlib import Path
 
 import open_clip
+import torch
 from safetensors.torch import save_file
 
 from surefoot import config
-from surefoot.clip import CONFIG, MERGES, SOURCE, WEIGHTS
+from surefoot.clip import CONFIG, MERGES, SOURCE, WEIGHTS, State, save_state
 from surefoot.files import UserError, atomic, read_json, sha256, write_json
+from surefoot.resnet import TOWERS
+from surefoot.seeds import derive
 
 
 def fetch_model(source: config.Model, folder: Path) -> None:
@@ -18,6 +21,8 @@ def fetch_model(source: config.Model, folder: Path) -> None:
     """
     if source.folder:
         _copy(Path(source.folder), folder)
+    elif source.tower:
+        _make_tower(source, folder)
     else:
         _download(source.architecture, source.pretrained, folder)
     write_json(folder / SOURCE, {**source.model_dump(exclude_none=True), "sha256": sha256(folder / WEIGHTS)})
@@ -61,3 +66,36 @@ def _download(architecture: str, pretrained: str, folder: Path) -> None:
     write_json(folder / CONFIG, json.loads(json.dumps({"model_cfg": model_config, "preprocess_cfg": preprocess})))
     with atomic(folder / WEIGHTS) as partial:
         save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, partial)
+
+
+def _make_tower(source: config.Model, folder: Path) -> None:
+    """An image tower with torchvision's weights, or with random ones that are the same for every run."""
+    kind = TOWERS[source.tower]
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(0, "tower", source.tower))
+        tower = kind.make()
+    if source.pretrained:
+        own, published = tower.state_dict(), _published(source)
+        tower.load_state_dict({key: tensor for key, tensor in published.items() if key in own})  # all but its fc
+    side = source.image_size or kind.size
+    model_config = {"embed_dim": kind.width, "vision_cfg": {"image_size": side}}
+    preprocess = {"mean": kind.mean, "std": kind.std}
+    write_json(folder / CONFIG, {"tower": source.tower, "model_cfg": model_config, "preprocess_cfg": preprocess})
+    save_state(folder / WEIGHTS, tower.state_dict())
+
+
+def _published(source: config.Model) -> State:
+    """torchvision's weights of a tower, with its digest checked and no code run from the file."""
+    known = TOWERS[source.tower].weights.__members__
+    if source.pretrained not in known:
+        near = config.suggestion(source.pretrained, known)
+        raise UserError(f"torchvision has no weights {source.pretrained!r} for {source.tower}{near}")
+    url = known[source.pretrained].url
+    try:
+        return torch.hub.load_state_dict_from_url(url, progress=False, check_hash=True, weights_only=True)
+    except Exception as error:
+        kept = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
+        raise UserError(
+            f"cannot get the {source.pretrained} weights of {source.tower}: {error}. Check the network, or fetch {url} "
+            f"by other means to {kept} (if that file is there, it is damaged: delete it)"
+        ) from error

@@ -1,6 +1,7 @@
 """What the tables are made from: all records of a run, and estimates with intervals for any model on the lines."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,13 @@ from surefoot.intervals import Resampler, interval
 from surefoot.select import best_alpha, choose_alpha, validation_only
 
 AVERAGE = "average"
+EFFECTIVE = "effective"  # robustness, above the line of the baselines
+
+
+def logit(percent: np.ndarray) -> np.ndarray:
+    """ln(p / (1 - p)) of percentages, kept off 0 and 100."""
+    p = np.clip(percent / 100, 1e-3, 1 - 1e-3)
+    return np.log(p / (1 - p))
 
 
 @dataclass(frozen=True)
@@ -51,8 +59,13 @@ class Results:
 
     @property
     def methods(self) -> list[str]:
-        """Methods in the order of the config, pairs of seeds left out."""
-        return [m for m in self.story["labels"] if m in self.predictions and not m.endswith(".pair")]
+        """Methods in the order of the config, without pairs of seeds and baselines."""
+        return [m for m in self.story["labels"] if m in self.predictions and m not in (*self.pairs, *self.baselines)]
+
+    @property
+    def baselines(self) -> list[str]:
+        """Models from random weights, whose accuracies make the line of effective robustness."""
+        return [m for m in self.story["baselines"] if m in self.predictions]
 
     @property
     def pairs(self) -> list[str]:
@@ -118,6 +131,34 @@ class Results:
         """System minus other, under shift (average) minus in distribution, with a paired interval."""
         shifted = self.draws(system, AVERAGE) - self.draws(other, AVERAGE)
         return interval(shifted - (self.draws(system, self.id_test) - self.draws(other, self.id_test)), self.level)
+
+    @property
+    def has_line(self) -> bool:
+        """Whether effective robustness can be measured."""
+        return bool(self.baselines or self.story["tasks"][self.task]["baseline_line"])
+
+    @cached_property
+    def line(self) -> tuple[np.ndarray, np.ndarray]:
+        """Slopes and intercepts [R + 1] of the baselines' line in logits, for every resample; or the published one.
+
+        A least-squares fit through one point per baseline: means over seeds in distribution and under shift (WiSE-FT,
+        figure 1; Taori et al. 2020).
+        """
+        if not self.baselines:
+            line = self.story["tasks"][self.task]["baseline_line"]
+            return np.array(line["slope"]), np.array(line["intercept"])
+        models = [System(m, m, (self.constant(m, 1.0),)) for m in self.baselines]
+        x, y = (np.stack([logit(self.draws(m, name)) for m in models]) for name in (self.id_test, AVERAGE))
+        centred = x - x.mean(0)
+        slope = (centred * y).sum(0) / (centred**2).sum(0)
+        return slope, y.mean(0) - slope * x.mean(0)
+
+    def effective_robustness(self, system: System) -> dict[str, Any]:
+        """A cell: average under shift minus what the baselines' line predicts from the accuracy in distribution."""
+        slope, intercept = self.line
+        expected = 100 / (1 + np.exp(-(slope * logit(self.draws(system, self.id_test)) + intercept)))
+        value, low, high = interval(self.draws(system, AVERAGE) - expected, self.level)
+        return self._cell(system, EFFECTIVE) | {"value": value, "low": low, "high": high}
 
     def _cell(self, system: System, eval_set: str) -> dict[str, Any]:
         alphas = [alpha for per_seed in system.alphas for alpha in per_seed.values()]

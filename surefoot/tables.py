@@ -37,9 +37,13 @@ def main_systems(results: Results) -> list[System]:
 
 
 def main_table(results: Results) -> pd.DataFrame:
-    """Method x test set, with the average under shift."""
-    columns = [results.id_test, *results.ood_tests, AVERAGE]
-    return pd.DataFrame(results.estimate(system, column) for system in main_systems(results) for column in columns)
+    """Method x test set, with the average under shift and, where there is a line, effective robustness."""
+    rows = []
+    for system in main_systems(results):
+        rows += [results.estimate(system, column) for column in (results.id_test, *results.ood_tests, AVERAGE)]
+        if results.has_line:
+            rows.append(results.effective_robustness(system))
+    return pd.DataFrame(rows)
 
 
 def alpha_systems(results: Results, method: str) -> dict[str, System]:

@@ -156,8 +156,9 @@ def probe(
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Gradients of the cross-entropy for the trained tensors, on the first batches of an epoch.
 
-    One dictionary per batch, or per image of these batches.
+    One dictionary per batch, or per image of these batches. Running statistics of batch norms serve and stay.
     """
+    weights.classifier.eval()
     run, tensors = inputs.run, list(weights.trained.values())
     asleep = [tensor for tensor in tensors if not tensor.requires_grad]
     for tensor in asleep:
@@ -171,6 +172,7 @@ def probe(
                 name: torch.zeros_like(tensor) if g is None else g
                 for (name, tensor), g in zip(weights.trained.items(), found, strict=True)
             }
+    weights.train_mode()
 
 
 def make_optimizer(

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from surefoot.clip import Classifier
 from surefoot.layers import named
@@ -27,11 +28,22 @@ class Weights:
         for name, tensor in every.items():
             tensor.requires_grad_(name in chosen)
         self.trained: dict[str, nn.Parameter] = {name: tensor for name, tensor in every.items() if name in chosen}
-        moving = any(name.startswith("image.") for name in chosen) and run.recipe.norm_statistics == "update"
-        classifier.eval()
-        classifier.image.train(moving)  # a frozen tower keeps its buffers
+        self.train_mode()
         self.average = [t.detach().clone() for t in self.trained.values()] if run.training.ema else None
         self.best: tuple[float, dict[str, torch.Tensor]] | None = None
+
+    def train_mode(self) -> None:
+        """Training mode for an image tower in training that updates the running statistics of its batch norms.
+
+        A batch norm that is not trained keeps its statistics: they belong to the part that stays as it is.
+        """
+        self.classifier.eval()
+        if self.run.recipe.norm_statistics == "update" and any(name.startswith("image.") for name in self.trained):
+            self.classifier.image.train()
+            trained = {id(tensor) for tensor in self.trained.values()}
+            for module in self.classifier.image.modules():
+                if isinstance(module, BatchNorm) and not any(id(p) in trained for p in module.parameters()):
+                    module.eval()
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -61,12 +73,11 @@ class Weights:
         """Value of the weights as they would be kept now; the best so far are remembered."""
         self._swap()
         self._derive_head()
-        training = self.classifier.image.training
         self.classifier.eval()
         value = self.run.watch(self.classifier)
         if self.best is None or value > self.best[0]:
             self.best = (value, {k: t.detach().clone() for k, t in self.classifier.state_dict().items()})
-        self.classifier.image.train(training)
+        self.train_mode()
         self._swap()
         return value
 

@@ -52,7 +52,7 @@ def test_random_texts_encode_like_their_padded_rows(model: Path, seed: int, text
     torch.testing.assert_close(tower.encode(tokens), clip.encode_text(padded, normalize=True))
 
 
-# LIBRARY (text.py:46): "causal" is assumed. A plain CLIP may have no causal mask (CLIPA's models: pool "last",
+# LIBRARY (text.py, encode): "causal" is assumed. A plain CLIP may have no causal mask (CLIPA's models: pool "last",
 # no_causal_mask), where attn_mask is None and encode stops with a TypeError; a UserError in __init__ would do, because
 # the random texts of such a vocabulary have other ends too. A tower without projection (proj_type "none") fails alike.
 @pytest.mark.parametrize(

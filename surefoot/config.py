@@ -233,6 +233,9 @@ class Run(Section):
     tasks: list[Name] = Field(min_length=1, description="Entries of tasks.")
     models: list[Name] = Field(min_length=1, description="Entries of models.")
     methods: list[Name] = Field(min_length=1, description="Entries of methods.")
+    reference: Name | None = Field(
+        None, description="Method that the others are compared with in the effects; null: the first that trains all."
+    )
     pairs: list[Name] = Field(
         default=[], description="Methods of which two seeds are ensembled (trained again with seed + 3 x fold rounds)."
     )
@@ -341,6 +344,7 @@ class Config(Section):
             ("run.models", self.run.models, self.models),
             ("run.methods", self.run.methods, self.methods),
             ("run.baselines", self.run.baselines, self.methods),
+            ("run.reference", [self.run.reference] if self.run.reference else [], self.run.methods),
             ("surgical.tasks", self.surgical.tasks, self.tasks),
             ("surgical.methods", self.surgical.methods, self.methods),
             ("surgical.source", [self.surgical.source] if self.surgical.tasks else [], self.methods),
@@ -359,7 +363,9 @@ class Config(Section):
             raise ValueError(f"fixed_alpha: {self.fixed_alpha} is not on the grid {self.alphas}")
         if not any(self.methods[method].changes_weights for method in self.run.methods):
             raise ValueError("run.methods: none of them trains anything; add one that does, such as ft")
-        for key, names in (("seeds", self.seeds), *((f"run.{k}", v) for k, v in self.run.model_dump().items())):
+        lists = {f"run.{key}": value for key, value in self.run if isinstance(value, list)}
+        lists |= {f"surgical.{key}": value for key, value in self.surgical if isinstance(value, list)}
+        for key, names in {"seeds": self.seeds, **lists}.items():
             if len(set(names)) < len(names):
                 raise ValueError(f"{key}: an entry stands twice in {names}")
         for name, task in self.tasks.items():

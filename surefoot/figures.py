@@ -75,12 +75,24 @@ def alpha_points(metrics: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
     return rows[lines][["task", "model", "method", "alpha", "eval_set", "role", "value"]].reset_index(drop=True)
 
 
+MOST_COLUMNS = 4
+
+
 @contextmanager
 def _panels(cells: list, width: float, height: float) -> Iterator[tuple[plt.Figure, list]]:
+    columns = min(len(cells), MOST_COLUMNS)
+    lines = -(-len(cells) // columns)
     figure, axes = plt.subplots(
-        1, len(cells), figsize=(width * len(cells), height), squeeze=False, layout="constrained"
+        lines, columns, figsize=(width * columns, height * lines), squeeze=False, layout="constrained"
     )
-    yield figure, list(zip(cells, axes[0], strict=True))
+    for axis in axes.flat[len(cells) :]:
+        axis.set_axis_off()
+    yield figure, list(zip(cells, axes.flat, strict=False))
+
+
+def _colours(count: int) -> list:
+    """Colours that stay apart: a palette for colour-blind people where it is long enough."""
+    return sns.color_palette("colorblind", count) if count <= 10 else sns.husl_palette(count, l=0.55)
 
 
 def draw_frontier(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
@@ -90,7 +102,7 @@ def draw_frontier(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
         for ((task, model), cell), axis in panels:
             lines = [m for m, rows in cell.groupby("method", sort=False) if len(rows) > 1]
             _draw_line(axis, cell[cell["method"].isin(story["baselines"])], story["tasks"][task]["baseline_line"], cell)
-            for colour, method in zip(sns.color_palette("colorblind", len(lines)), lines, strict=True):
+            for colour, method in zip(_colours(len(lines)), lines, strict=True):
                 rows = cell[cell["method"] == method].sort_values("alpha")
                 x, y = rows["in_distribution"], rows["under_shift"]
                 axis.plot(x, y, "-o", color=colour, markersize=3, linewidth=1.2, label=labels[method])
@@ -103,7 +115,8 @@ def draw_frontier(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
                 plt.Line2D([], [], marker=marker, color="0.3", linestyle="", markersize=size, label=text)
                 for marker, size, text in (("*", 10, "zero-shot"), ("D", 5, f"alpha {fixed:g}"), ("s", 6, "fine-tuned"))
             ]
-            axis.legend(handles=[*axis.get_legend_handles_labels()[0], *handles], fontsize=8)
+            known = axis.get_legend_handles_labels()[0]
+            axis.legend(handles=[*known, *handles], fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
             axis.set(
                 title=f"{task}, {model}",
                 xlabel=f"{story['titles']['id_test']}, {_metric(story, task)} (%)",
@@ -130,7 +143,7 @@ def _draw_line(axis: plt.Axes, baselines: pd.DataFrame, published: dict[str, flo
 def draw_alpha(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """Accuracy along alpha, a panel per method, a curve per test set."""
     sets = list(dict.fromkeys(points["eval_set"]))
-    colours = dict(zip(sets, sns.color_palette("colorblind", len(sets)), strict=True))
+    colours = dict(zip(sets, _colours(len(sets)), strict=True))
     with _panels(list(points.groupby(["task", "model", "method"], sort=False)), 3.4, 3.2) as (figure, panels):
         for ((task, model, method), rows), axis in panels:
             for name in sets:
@@ -149,7 +162,7 @@ def draw_alpha(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
             axis.set(title=story["labels"][method] + where, xlabel="alpha (0: zero-shot, 1: fine-tuned)")
             axis.set_ylabel(f"{_metric(story, task)} (%)")
             axis.grid(True, color="0.94", linewidth=0.7)
-        panels[-1][1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        figure.legend(*panels[-1][1].get_legend_handles_labels(), fontsize=8, loc="outside right center")
     return figure
 
 

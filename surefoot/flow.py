@@ -292,6 +292,13 @@ class Plan:
         titles = {s.name: s.title + ("†" if s.note else "") for s in sets}
         return titles | {"id_test": "ID test", "average": "Average under shift", "effective": "Effective robustness"}
 
+    @property
+    def reference(self) -> str:
+        """Method that the others are compared with."""
+        trained = [m for m in self.config.run.methods if self.trained(m)]
+        whole = [m for m in trained if set(self.config.methods[m].train) >= {"image", "head"}]
+        return self.config.run.reference or (whole or trained)[0]
+
     def _surgical_story(self) -> dict[str, Any]:
         """Tasks with metric and shift, arms, those that train one part, and the one that trains everything."""
         how, methods = self.config.surgical, self.config.methods
@@ -357,6 +364,7 @@ class Plan:
             }
             | {f"{m}.pair": f"{self.config.methods[m].label}, two seeds" for m in self.config.run.pairs},
             "baselines": list(self.config.run.baselines),
+            "reference": self.reference,
             "surgical": self._surgical_story(),
             "methods": self._method_pages(),
             "tasks": {t: self.config.tasks[t].model_dump() for t in self.config.run.tasks},

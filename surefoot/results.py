@@ -141,8 +141,8 @@ class Results:
     def line(self) -> tuple[np.ndarray, np.ndarray]:
         """Slopes and intercepts [R + 1] of the baselines' line in logits, for every resample; or the published one.
 
-        A least-squares fit through one point per baseline: means over seeds in distribution and under shift (WiSE-FT,
-        figure 1; Taori et al. 2020).
+        A least-squares fit through one point per baseline, its means over seeds in distribution and under shift; flat
+        where the baselines are equally accurate (WiSE-FT, figure 1; Taori et al. 2020).
         """
         if not self.baselines:
             line = self.story["tasks"][self.task]["baseline_line"]
@@ -150,7 +150,8 @@ class Results:
         models = [System(m, m, (self.constant(m, 1.0),)) for m in self.baselines]
         x, y = (np.stack([logit(self.draws(m, name)) for m in models]) for name in (self.id_test, AVERAGE))
         centred = x - x.mean(0)
-        slope = (centred * y).sum(0) / (centred**2).sum(0)
+        spread = (centred**2).sum(0)
+        slope = np.divide((centred * y).sum(0), spread, out=np.zeros_like(spread), where=spread > 0)
         return slope, y.mean(0) - slope * x.mean(0)
 
     def effective_robustness(self, system: System) -> dict[str, Any]:

@@ -127,18 +127,23 @@ def effects_table(results: Results) -> pd.DataFrame:
             | {"value": value, "low": low, "high": high, "verdict": verdict}
         )
 
+    reference = results.story["reference"]
+    rules = alpha_systems(results, reference)
+    zero_shot, tuned = rules["alpha 0 (zero-shot)"], rules["alpha 1 (fine-tuned)"]
+    claim("1 fine-tuning, in distribution", "higher", tuned, zero_shot, results.id_test)
+    for name in (*results.ood_tests, AVERAGE):
+        claim("1 fine-tuning, under shift", "", tuned, zero_shot, name)
+    less = results.gain_under_shift(tuned, zero_shot)
+    claim("1 gain under shift minus gain in distribution", "lower", tuned, zero_shot, AVERAGE, less)
+    for rule in (f"fixed {results.story['fixed_alpha']:g}", RULES["ood_val"]):
+        for other in (zero_shot, tuned):
+            for name in (results.id_test, AVERAGE):
+                claim(f"2 WiSE-FT, alpha {rule}", "higher", rules[rule], other, name)
     for method in filter(results.trained, results.methods):
-        rules = alpha_systems(results, method)
-        zero_shot, tuned = rules["alpha 0 (zero-shot)"], rules["alpha 1 (fine-tuned)"]
-        claim("1 fine-tuning, in distribution", "higher", tuned, zero_shot, results.id_test)
-        for name in (*results.ood_tests, AVERAGE):
-            claim("1 fine-tuning, under shift", "", tuned, zero_shot, name)
-        less = results.gain_under_shift(tuned, zero_shot)
-        claim("1 gain under shift minus gain in distribution", "lower", tuned, zero_shot, AVERAGE, less)
-        for rule in (f"fixed {results.story['fixed_alpha']:g}", RULES["ood_val"]):
-            for other in (zero_shot, tuned):
-                for name in (results.id_test, AVERAGE):
-                    claim(f"2 WiSE-FT, alpha {rule}", "higher", rules[rule], other, name)
+        if method != reference:
+            system = System(method, results.story["labels"][method], (results.constant(method, 1.0),))
+            for name in (results.id_test, AVERAGE):
+                claim(f"3 method against {tuned.label}", "", system, tuned, name)
     for pair in results.pairs:
         alone, weights, outputs = [s for s in ensemble_systems(results) if s.method == pair]
         for system in (weights, outputs):

@@ -12,6 +12,8 @@ rule make_tables:
         inference=PLAN.inference_files(),
         trials=PLAN.adaptations("trials.parquet"),
         adapted=PLAN.adaptations("predictions.parquet"),
+        factors=PLAN.adaptations("factors.parquet"),
+        online=PLAN.online_files("predictions.parquet"),
     output:
         tables=[
             report(

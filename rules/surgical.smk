@@ -33,3 +33,35 @@ rule adapt:
         "Adapt {wildcards.model} to the targets of {wildcards.task} with {wildcards.method}"
     script:
         "../scripts/adapt.py"
+
+
+rule adapt_online:
+    input:
+        model="results/models/{model}",
+        head="results/zeroshot/{task}/{model}/head.safetensors",
+        sources=PLAN.source_weights,
+        records=PLAN.source_records,
+        splits=PLAN.splits,
+    output:
+        trials="results/online/{task}/{model}/{method}/trials.parquet",
+        predictions="results/online/{task}/{model}/{method}/predictions.parquet",
+    log:
+        "results/logs/online/{task}/{model}/{method}.log",
+    benchmark:
+        "results/benchmarks/online/{task}/{model}/{method}.tsv"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=COMPUTE_MB,
+        runtime=720,
+    params:
+        task=PLAN.task_entry,
+        method=PLAN.online_entry,
+        seeds=PLAN.config.seeds,
+        rates=PLAN.config.online.learning_rates,
+        copies=PLAN.config.online.copies,
+        code=code_digest("adapt_online"),
+    message:
+        "Adapt {wildcards.model} online to {wildcards.task} with {wildcards.method}"
+    script:
+        "../scripts/adapt_online.py"

@@ -12,13 +12,6 @@ if TYPE_CHECKING:
 if "snakemake" in globals():
     with job(snakemake.log[0]):
         records = snakemake.input
-        tables = build_tables(
-            paths(records.metrics),
-            paths(records.predictions),
-            paths(records.meters),
-            paths(records.inference),
-            paths(records.trials),
-            paths(records.adapted),
-            snakemake.params.story,
-        )
+        kinds = ("metrics", "predictions", "meters", "inference", "trials", "adapted", "factors", "online")
+        tables = build_tables({kind: paths(records.get(kind, [])) for kind in kinds}, snakemake.params.story)
         write_tables(tables, snakemake.params.story["titles"], paths(snakemake.output.tables)[0].parent)

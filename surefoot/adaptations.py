@@ -132,6 +132,39 @@ def choices_table(found: dict[tuple, Adaptations]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def factors_table(files: list[Path]) -> pd.DataFrame:
+    """Mean over targets and seeds of the learned factors of the rates, per task, method, epoch and layer."""
+    tables = []
+    for path in files:
+        task, model, method = path.parts[-4:-1]
+        rows = read_records(path)
+        if len(rows):
+            keys = ["shots", "epoch", "layer"]
+            mean = rows.groupby(keys, as_index=False, sort=False)["factor"].mean()
+            tables.append(mean.assign(task=task, model=model, method=method))
+    columns = ["task", "model", "method", "shots", "epoch", "layer", "factor"]
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def online_table(predictions: list[Path], story: dict[str, Any]) -> pd.DataFrame:
+    """Arm x task of online adaptation: accuracy over the stream, each image judged after its own step."""
+    how, rows = story["bootstrap"], []
+    tables = {path.parts[-4:-1]: read_records(path) for path in predictions}
+    for task in dict.fromkeys(key[0] for key in tables):
+        seen = pd.concat(table[["cluster", "label"]] for key, table in tables.items() if key[0] == task)
+        resampler = Resampler(seen["cluster"], seen["label"], how["draws"], how["seed"])
+        for (_, model, method), table in ((key, t) for key, t in tables.items() if key[0] == task):
+            draws = []
+            for _, part in table.groupby(["target", "seed"]):
+                labels = part["label"].to_numpy()
+                right = part["predicted"].to_numpy() == labels
+                draws.append(resampler.accuracy(part["cluster"], labels, right, story["surgical"]["tasks"][task]))
+            value, low, high = interval(np.mean(draws, axis=0), how["level"])
+            named = {"model": model, "method": method, "label": story["labels"][method]}
+            rows.append(named | {"eval_set": task, "value": value, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
 # The papers' claim, as the parts that are expected to serve better than tuning everything.
 EXPECTED = {"corrupt": ("embedding", "first-blocks"), "subtype": ("middle-blocks", "last-blocks"), "flip": ("head",)}
 

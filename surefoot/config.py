@@ -262,6 +262,20 @@ class Surgical(Section):
     )
 
 
+class Online(Section):
+    """Unsupervised adaptation to a stream of target images (Surgical Fine-Tuning, with MEMO's loss)."""
+
+    tasks: list[Name] = Field(default=[], description="Entries of surgical.tasks.")
+    methods: list[Name] = Field(default=[], description="Entries of methods: which parts move.")
+    recipe: Name = Field(
+        "online", description="Entry of recipes: learning rate, weight decay and changes of the copies."
+    )
+    copies: int = Field(16, gt=1, description="Changed copies of each image, whose mean prediction gets certain.")
+    learning_rates: list[Annotated[float, Field(gt=0)]] = Field(
+        default=[1.0e-4, 1.0e-3, 1.0e-2], min_length=1, description="Rates of SGD; chosen on a stream of target_val."
+    )
+
+
 class Tuning(Section):
     """Choosing recipes on validation images (target `tune`)."""
 
@@ -334,6 +348,7 @@ class Config(Section):
     recipes: dict[Name, Recipe] = Field(description="Known recipes: how training is done on a kind of task.")
     methods: dict[Name, Method] = Field(description="Known methods.")
     surgical: Surgical = Field(Surgical(), description="Adaptation to targets with few labels.")
+    online: Online = Field(Online(), description="Unsupervised adaptation to streams.")
     tuning: Tuning = Field(Tuning(), description="Choosing recipes on validation images.")
     pretraining: Pretraining = Field(Pretraining(), description="How the embedded CLIP is made.")
 
@@ -349,6 +364,9 @@ class Config(Section):
             ("surgical.methods", self.surgical.methods, self.methods),
             ("surgical.source", [self.surgical.source] if self.surgical.tasks else [], self.methods),
             ("surgical.recipe", [self.surgical.recipe] if self.surgical.tasks else [], self.recipes),
+            ("online.tasks", self.online.tasks, self.surgical.tasks),
+            ("online.methods", self.online.methods, self.methods),
+            ("online.recipe", [self.online.recipe] if self.online.tasks else [], self.recipes),
             *((f"tasks.{n}.source", [task.source], self.tasks) for n, task in self.tasks.items() if task.source),
             *((f"tasks.{n}.recipe", [task.recipe], self.recipes) for n, task in self.tasks.items()),
             *((f"methods.{n}.recipes", method.recipes, self.recipes) for n, method in self.methods.items()),
@@ -364,7 +382,8 @@ class Config(Section):
         if not any(self.methods[method].changes_weights for method in self.run.methods):
             raise ValueError("run.methods: none of them trains anything; add one that does, such as ft")
         lists = {f"run.{key}": value for key, value in self.run if isinstance(value, list)}
-        lists |= {f"surgical.{key}": value for key, value in self.surgical if isinstance(value, list)}
+        for name in ("surgical", "online"):
+            lists |= {f"{name}.{key}": value for key, value in getattr(self, name) if isinstance(value, list)}
         for key, names in {"seeds": self.seeds, **lists}.items():
             if len(set(names)) < len(names):
                 raise ValueError(f"{key}: an entry stands twice in {names}")

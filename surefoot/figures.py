@@ -38,6 +38,9 @@ def draw_figures(tables: Path, story: dict[str, Any], folder: Path) -> None:
     if story["surgical"]["tasks"]:
         arms = pd.read_csv(tables / "surgical.csv", keep_default_na=False)
         drawn.append(("blocks", block_points(arms, story), draw_blocks))
+        drawn.append(("shots", shots_points(arms, story), draw_shots))
+        drawn.append(("factors", pd.read_csv(tables / "factors.csv"), draw_factors))
+    drawn = [one for one in drawn if one[0] in story["figures"]]
     for name, points, draw in drawn:
         with atomic(folder / f"{name}.csv") as partial:
             points.to_csv(partial, index=False, float_format="%.6g")
@@ -192,6 +195,47 @@ def draw_blocks(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
             plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
             axis.grid(True, axis="y", color="0.92", linewidth=0.7)
             axis.set_axisbelow(True)
+    return figure
+
+
+def shots_points(surgical: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
+    """One row per (model, shots, arm, task): value and interval on target_test."""
+    rows = surgical[surgical["eval_set"].isin(story["surgical"]["tasks"])]
+    return rows[["model", "shots", "method", "label", "eval_set", "value", "low", "high"]].reset_index(drop=True)
+
+
+def draw_shots(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
+    """Accuracy on the target against labelled images a class, a panel per kind of shift, a curve per arm."""
+    arms = list(dict.fromkeys(points["label"]))
+    colours = dict(zip(arms, _colours(len(arms)), strict=True))
+    with _panels(list(points.groupby(["model", "eval_set"], sort=False)), 3.4, 3.2) as (figure, panels):
+        for ((model, task), rows), axis in panels:
+            for label, line in rows.groupby("label", sort=False):
+                line = line.sort_values("shots")
+                axis.plot(line["shots"], line["value"], "-o", markersize=3.5, color=colours[label], label=label)
+                axis.fill_between(
+                    line["shots"], line["low"], line["high"], color=colours[label], alpha=0.08, linewidth=0
+                )
+            axis.set(title=task if points["model"].nunique() == 1 else f"{task}, {model}", xlabel="images a class")
+            axis.set_xticks(sorted(points["shots"].unique()))
+            axis.set_ylabel(f"target test, {_metric_name(story['surgical']['tasks'][task])} (%)")
+            axis.grid(True, color="0.94", linewidth=0.7)
+        figure.legend(*panels[0][1].get_legend_handles_labels(), fontsize=8, loc="outside right center")
+    return figure
+
+
+def draw_factors(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
+    """Heat maps of the learned factors, layer x epoch, a panel per method and task."""
+    points = points[points["shots"] == points["shots"].min()]
+    with _panels(list(points.groupby(["model", "method", "task"], sort=False)), 3.0, 2.6) as (figure, panels):
+        for ((_, method, task), rows), axis in panels:
+            order = list(dict.fromkeys(rows["layer"]))
+            grid = rows.pivot_table(index="layer", columns="epoch", values="factor").loc[order]
+            image = axis.pcolormesh(grid.columns, range(len(order)), grid.to_numpy(), cmap="magma", vmin=0, vmax=1)
+            axis.set_yticks(range(len(order)), order)
+            axis.invert_yaxis()
+            axis.set(title=f"{story['labels'][method]}\n{task}", xlabel="epoch")
+        figure.colorbar(image, ax=[axis for _, axis in panels], label="factor of the learning rate", shrink=0.7)
     return figure
 
 

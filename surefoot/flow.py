@@ -21,8 +21,7 @@ SPLIT_FILES = ("images.npy", "rows.parquet", "split.json")
 TABLES = ("main", "alpha", "ensembles", "effects", "metrics", "cost", "methods")
 FIGURES = ("frontier", "alpha")
 # Only where the run adapts source models to targets.
-SURGICAL_TABLES = ("surgical", "choices")
-SURGICAL_FIGURES = ("blocks",)
+SURGICAL_TABLES = ("surgical", "choices", "factors")
 
 
 def share_library() -> None:
@@ -144,34 +143,30 @@ class Plan:
 
     def method_entry(self, wildcards: Any) -> dict[str, Any]:
         """What a fine-tuning job reads of the config: what is done to the weights, and the resolved recipe."""
-        task = self.config.tasks[wildcards.task]
-        training, recipe = self.config.resolve(wildcards.method, task.recipe)
-        return {
-            "name": wildcards.method,
-            "training": training.model_dump(),
-            "recipe": recipe.model_dump(),
-            "metric": task.metric,
-        }
+        return self._entry(wildcards, self.config.tasks[wildcards.task].recipe)
 
     def adapt_entry(self, wildcards: Any) -> dict[str, Any]:
         """What an adaptation job reads of the config."""
-        training, recipe = self.config.resolve(wildcards.method, self.config.surgical.recipe)
+        return self._entry(wildcards, self.config.surgical.recipe)
+
+    def online_entry(self, wildcards: Any) -> dict[str, Any]:
+        """What an online adaptation reads of the config."""
+        return self._entry(wildcards, self.config.online.recipe)
+
+    def _entry(self, wildcards: Any, recipe: str, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+        training, how = self.config.resolve(wildcards.method, recipe, changes)
         return {
             "name": wildcards.method,
             "training": training.model_dump(),
-            "recipe": recipe.model_dump(),
+            "recipe": how.model_dump(),
             "metric": self.config.tasks[wildcards.task].metric,
         }
 
     def grid(self, wildcards: Any) -> dict[str, list[dict[str, Any]]]:
         """Settings that tuning tries for a method: what each changes, and the resolved entries."""
-        task = self.config.tasks[wildcards.task]
-        points, entries = self.config.grid_points(wildcards.method, task.recipe), []
-        for point in points:
-            training, recipe = self.config.resolve(wildcards.method, task.recipe, point)
-            entry = {"name": wildcards.method, "training": training.model_dump(), "recipe": recipe.model_dump()}
-            entries.append({**entry, "metric": task.metric})
-        return {"points": points, "entries": entries}
+        recipe = self.config.tasks[wildcards.task].recipe
+        points = self.config.grid_points(wildcards.method, recipe)
+        return {"points": points, "entries": [self._entry(wildcards, recipe, point) for point in points]}
 
     def tuning_files(self) -> list[str]:
         """Trials of every method of the run that has a grid for the recipe of its task."""
@@ -193,6 +188,16 @@ class Plan:
     def source_records(self, wildcards: Any) -> list[str]:
         """Records of the source models."""
         return _records(self.source_weights(wildcards))
+
+    def online_files(self, file: str) -> list[str]:
+        """One file of every online adaptation of the run."""
+        how = self.config.online
+        return [
+            f"results/online/{task}/{model}/{method}/{file}"
+            for task in how.tasks
+            for model in self.config.run.models
+            for method in how.methods
+        ]
 
     def adaptations(self, file: str) -> list[str]:
         """One file of every adaptation of the run."""
@@ -266,12 +271,18 @@ class Plan:
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of the tables of the run."""
-        return TABLES + (SURGICAL_TABLES if self.config.surgical.tasks else ())
+        surgical = SURGICAL_TABLES if self.config.surgical.tasks else ()
+        return TABLES + surgical + (("online",) if self.config.online.tasks else ())
 
     @property
     def figures(self) -> tuple[str, ...]:
         """Names of the figures of the run."""
-        return FIGURES + (SURGICAL_FIGURES if self.config.surgical.tasks else ())
+        how, found = self.config.surgical, FIGURES
+        if how.tasks:
+            found += ("blocks",) + (("shots",) if len(how.shots) > 1 else ())
+            learned = any(isinstance(r := self.config.methods[m].rates, str) and r != "one" for m in how.methods)
+            found += ("factors",) if learned else ()
+        return found
 
     def shown_tasks(self) -> list[str]:
         """Tasks whose cards and contact sheets are in the report."""
@@ -312,6 +323,7 @@ class Plan:
             "blocks": {m: entry.train[0] for m, entry in plain.items() if len(entry.train) == 1},
             "everything": next((m for m, entry in plain.items() if set(entry.train) == {"image", "head"}), ""),
             "learning_rates": list(how.learning_rates),
+            "shots": list(how.shots),
         }
 
     def _method_pages(self) -> list[dict[str, str]]:
@@ -360,11 +372,17 @@ class Plan:
             "experiment": self.config.experiment,
             "labels": {
                 m: self.config.methods[m].label
-                for m in [*methods, *self.config.run.baselines, *self.config.surgical.methods]
+                for m in [
+                    *methods,
+                    *self.config.run.baselines,
+                    *self.config.surgical.methods,
+                    *self.config.online.methods,
+                ]
             }
             | {f"{m}.pair": f"{self.config.methods[m].label}, two seeds" for m in self.config.run.pairs},
             "baselines": list(self.config.run.baselines),
             "reference": self.reference,
+            "figures": list(self.figures),
             "surgical": self._surgical_story(),
             "methods": self._method_pages(),
             "tasks": {t: self.config.tasks[t].model_dump() for t in self.config.run.tasks},

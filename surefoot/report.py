@@ -19,12 +19,14 @@ TABLE_TITLES = {
     "metrics": "All metrics at the two ends",
     "surgical": "Adapting to a target with few labels: which layers to tune",
     "choices": "Adapting to a target: what validation chose",
+    "factors": "Adapting to a target: learned factors of the learning rate",
+    "online": "Adapting online without labels",
     "methods": "The methods",
     "cost": "What it cost",
 }
 
 
-NUMBERS = ("value", "low", "high", "alpha", "epoch", "target_val")
+NUMBERS = ("value", "low", "high", "alpha", "epoch", "target_val", "factor")
 
 
 def write_report(

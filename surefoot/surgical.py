@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from surefoot import config, metrics
@@ -82,12 +81,11 @@ def adapt(
 
     Raises UserError when a class has no target image, or a source model does not fit the task.
     """
-    device = pick_device()
-    bench = _Bench(model, load_state(head), data, method, rates, progress, device)
+    shared = Sources(model, load_state(head), data, method)
     cases = [Case(target, seed, n) for target in data.task.targets for n in shots for seed in sources]
     with metered(0) as cost:
         bar = tqdm(cases, desc=f"{method['name']} on {data.task.name}")
-        found = [bench.result(case, sources[case.seed]) for case in bar]
+        found = [shared.adapt(case, sources[case.seed], rates, progress) for case in bar]
     keys = ("trials", "predictions", "factors")
     trials, predictions, factors = ([row for result in found for row in result[key]] for key in keys)
     named = {"task": data.task.name, "model": model.name, "method": method["name"]}
@@ -99,8 +97,8 @@ def adapt(
     )
 
 
-class _Bench:
-    """Everything that the cases of one job share."""
+class Sources:
+    """Source models and targets of a task, and what the cases of one job share."""
 
     def __init__(
         self,
@@ -108,18 +106,15 @@ class _Bench:
         head: State,
         data: Data,
         method: dict,
-        rates: list[float],
-        progress: Resumable,
-        device: torch.device,
     ) -> None:
-        self.model, self.head, self.data, self.progress, self.device = model, head, data, progress, device
+        self.model, self.head, self.data, self.device = model, head, data, pick_device()
         self.name, self.metric = method["name"], METRICS[method["metric"]]
         self.training = config.Training.model_validate(method["training"])
         self.recipe = config.Recipe.model_validate(method["recipe"]).model_copy(update={"keep": "best"})
-        self.rates = rates if self.training.train else [0.0]
         self.preprocess = Preprocess.of(model)
 
-    def _source(self, weights: Path) -> Classifier:
+    def load(self, weights: Path) -> Classifier:
+        """A source model. Raises UserError when it does not fit the task."""
         state = load_trained(weights)
         classifier = zero_shot_classifier(self.model, self.head, convention_of(state))
         try:
@@ -129,7 +124,8 @@ class _Bench:
         classifier.load_state_dict(state)
         return classifier.to(self.device)
 
-    def _examples(self, case: Case, role: str) -> Examples:
+    def examples(self, case: Case, role: str) -> Examples:
+        """The images of a target in a role. Raises UserError for a class that has none."""
         examples = self.data.examples(case.target.parts(case.shots)[role], case.seed)
         counts = np.bincount(examples.labels, minlength=len(self.data.task.classes))
         if empty := [name for name, n in zip(self.data.task.classes, counts, strict=True) if not n]:
@@ -139,11 +135,11 @@ class _Bench:
             )
         return examples
 
-    def result(self, case: Case, source: Path) -> dict[str, Any]:
+    def adapt(self, case: Case, source: Path, rates: list[float], progress: Resumable) -> dict[str, Any]:
         """Rows of one case; a finished case is read from its saved state."""
-        if found := self.progress.load(f"{case}.pt"):
+        if found := progress.load(f"{case}.pt"):
             return found
-        train, validation, test = (self._examples(case, f"target_{part}") for part in ("train", "val", "test"))
+        train, validation, test = (self.examples(case, f"target_{part}") for part in ("train", "val", "test"))
         where = {"seed": case.seed, "target": case.target.name, "shots": case.shots}
         references = References(self.model, self.head, self.data.task, self.training.options, case.seed, self.device)
 
@@ -151,16 +147,16 @@ class _Bench:
             return self.metric(predict(classifier, validation, self.preprocess, BATCH), validation.labels)
 
         trials, best, predicted, factors = [], -1.0, None, []
-        for learning_rate in self.rates:
-            classifier, watched, history = self._source(source), [], None
+        for learning_rate in rates if self.training.train else [0.0]:
+            classifier, watched, history = self.load(source), [], None
             if self.training.train:
                 recipe = self.recipe.model_copy(update={"learning_rate": learning_rate})
                 name = f"{self.name} {case} rate {learning_rate:g}"
-                how = (self.training, recipe, train, self.preprocess, references, case.seed, self.progress, name)
+                how = (self.training, recipe, train, self.preprocess, references, case.seed, progress, name)
                 run = Run(*how, watch=value, quiet=True)
                 history = fit(classifier, run)
                 watched = history.watched
-                self.progress.forget(f"{name}.pt")
+                progress.forget(f"{name}.pt")
             reached = max(watched, default=value(classifier))
             trials.append(
                 where
@@ -179,7 +175,7 @@ class _Bench:
             "predicted": predicted.tolist(),
         }
         found = {"trials": trials, "predictions": [table], "factors": factors}
-        self.progress.save(f"{case}.pt", found)
+        progress.save(f"{case}.pt", found)
         return found
 
 

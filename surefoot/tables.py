@@ -9,7 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from surefoot.adaptations import choices_table, load_adaptations, surgical_effects, surgical_table
+from surefoot.adaptations import (
+    choices_table,
+    factors_table,
+    load_adaptations,
+    online_table,
+    surgical_effects,
+    surgical_table,
+)
 from surefoot.files import atomic, read_json
 from surefoot.results import AVERAGE, Results, System, load_results
 
@@ -239,6 +246,8 @@ LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "methods": lambda table: table,
     "surgical": lambda table: _wide(table, ["model", "shots", "label"]),
     "choices": lambda table: table.round(1),
+    "factors": lambda table: table.round(3),
+    "online": lambda table: _wide(table, ["model", "label"]),
     "tuning": lambda table: table.drop(columns="point").round(1),
 }
 
@@ -255,20 +264,15 @@ def layout(name: str, table: pd.DataFrame, titles: dict[str, str]) -> pd.DataFra
     return printed.drop(columns=same)
 
 
-def build_tables(
-    metrics: list[Path],
-    predictions: list[Path],
-    meters: list[Path],
-    inference: list[Path],
-    trials: list[Path],
-    adapted: list[Path],
-    story: dict[str, Any],
-) -> dict[str, pd.DataFrame]:
+def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[str, pd.DataFrame]:
     """All tables of a run by name.
 
-    Args: metrics, predictions: of evaluations; meters, inference: costs; trials, adapted: of adaptations.
+    Args:
+        files: records by kind: metrics and predictions of evaluations; meters and inference (costs); trials, adapted
+            (predictions) and factors of adaptations; online (predictions of online adaptations).
+        story: what the tables read of the config.
     """
-    cells = load_results(metrics, predictions, story)
+    cells = load_results(files["metrics"], files["predictions"], story)
     builders = {
         "main": main_table,
         "alpha": alpha_table,
@@ -277,11 +281,14 @@ def build_tables(
         "metrics": metrics_table,
     }
     tables = {name: pd.concat([build(cell) for cell in cells], ignore_index=True) for name, build in builders.items()}
-    tables |= {"cost": cost_table(meters, inference), "methods": pd.DataFrame(story["methods"])}
-    if trials:
-        found = load_adaptations(trials, adapted, story)
+    tables |= {"cost": cost_table(files["meters"], files["inference"]), "methods": pd.DataFrame(story["methods"])}
+    if files["trials"]:
+        found = load_adaptations(files["trials"], files["adapted"], story)
         tables |= {"surgical": surgical_table(found), "choices": choices_table(found)}
+        tables["factors"] = factors_table(files["factors"])
         tables["effects"] = pd.concat([tables["effects"], surgical_effects(found)], ignore_index=True)
+    if files["online"]:
+        tables["online"] = online_table(files["online"], story)
     return tables
 
 

@@ -499,13 +499,21 @@ def parse_config(raw: dict[str, Any]) -> Config:
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
-        lines = [_message(item, raw) for item in error.errors()]
+        lines = [_message(item, raw) for item in error.errors() if _meant(item)]
     raise UserError("mistakes in the config:\n  " + "\n  ".join(lines))
 
 
+def _meant(item: Any) -> bool:
+    """Whether an error is of the form of a value that the user wrote: a name or a map, where either may stand."""
+    branches = [str(part) for part in item["loc"] if str(part).startswith(("literal[", "dict["))]
+    if not branches:
+        return True
+    return isinstance(item["input"], str) if branches[0].startswith("literal[") else item["type"] != "dict_type"
+
+
 def _message(item: Any, raw: dict[str, Any]) -> str:
-    path = [str(part) for part in item["loc"]]
-    key = ".".join(path)
+    path = [str(part) for part in item["loc"] if not str(part).startswith(("literal[", "dict["))]
+    key = ".".join(path).removesuffix(".[key]")
     if item["type"] == "extra_forbidden":
         return f"unknown key {key}{suggestion(path[-1], _fields_at(path[:-1]))}"
     if item["type"] == "missing":
@@ -513,7 +521,7 @@ def _message(item: Any, raw: dict[str, Any]) -> str:
     if item["type"] == "literal_error":
         allowed = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         name = path[-2] if path[-1] == "[key]" else item["input"]
-        return f"{key.removesuffix('.[key]')}: unknown value {name!r}{suggestion(name, allowed)}"
+        return f"{key}: unknown value {name!r}{suggestion(name, allowed)}"
     message = item["msg"].removeprefix("Value error, ")
     return f"{key}: {message}" if key else message
 

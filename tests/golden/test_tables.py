@@ -16,16 +16,26 @@ from surefoot.tables import build_tables, write_tables
 
 HERE = Path(__file__).resolve().parent
 RECORDS, EXPECTED = HERE / "records", HERE / "expected"
-NAMES = ("main", "alpha", "ensembles", "effects", "metrics")
+NAMES = (
+    "main",
+    "alpha",
+    "ensembles",
+    "effects",
+    "metrics",
+    "methods",
+    "surgical",
+    "choices",
+    "factors",
+    "online",
+)
 
 
 def make_tables(folder: Path) -> None:
     """Write the tables of the committed records, without those that hold times."""
     story = json.loads((RECORDS / "story.json").read_text())
-    order = [Path(line) for line in (RECORDS / "order.txt").read_text().split()]
-    metrics = [RECORDS / path / "metrics.parquet" for path in order]
-    predictions = [RECORDS / path / "predictions.parquet" for path in order]
-    tables = build_tables(metrics, predictions, [], [], story)
+    files = json.loads((RECORDS / "files.json").read_text())
+    none = {"meters": [], "inference": []}
+    tables = build_tables({kind: [RECORDS / path for path in paths] for kind, paths in files.items()} | none, story)
     write_tables({name: tables[name] for name in NAMES}, story["titles"], folder)
 
 
@@ -60,12 +70,19 @@ def take(results: Path) -> None:
     for name in ("config.yaml", "experiments/smoke.yaml"):
         update_config(merged, yaml.safe_load((HERE.parents[1] / "config" / name).read_text()))
     plan = Plan(parse_config(merged))
-    order = [Path(*Path(file).parts[2:-1]) for file in plan.evaluations("metrics.parquet")]
-    for path in order:
-        (RECORDS / path).mkdir(parents=True)
-        for name in ("metrics.parquet", "predictions.parquet"):
-            shutil.copy(results / "evaluate" / path / name, RECORDS / path / name)
-    (RECORDS / "order.txt").write_text("".join(f"{path}\n" for path in order))
+    files = {
+        "metrics": plan.evaluations("metrics.parquet"),
+        "predictions": plan.evaluations("predictions.parquet"),
+        "trials": plan.adaptations("trials.parquet"),
+        "adapted": plan.adaptations("predictions.parquet"),
+        "factors": plan.adaptations("factors.parquet"),
+        "online": plan.online_files("predictions.parquet"),
+    }
+    inside = {kind: [str(Path(*Path(path).parts[1:])) for path in paths] for kind, paths in files.items()}
+    for path in (path for paths in inside.values() for path in paths):
+        (RECORDS / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(results / path, RECORDS / path)
+    (RECORDS / "files.json").write_text(json.dumps(inside, indent=1) + "\n")
     (RECORDS / "story.json").write_text(json.dumps(plan.story(), indent=1, ensure_ascii=False) + "\n")
     EXPECTED.mkdir(exist_ok=True)
     make_tables(EXPECTED)

@@ -91,8 +91,6 @@ def test_blocks_hold_the_tensors_of_their_number(tower: str, pattern: str, first
             assert name in found[f"block-{int(match[1]) - first}"]
 
 
-# LIBRARY (layers.py, _STEM): 'positional_embedding' counts as stem wherever it stands, so CLIP's ResNets put
-# attnpool.positional_embedding into the embedding; the module's docstring gives attention pooling to the last block.
 @pytest.mark.parametrize(
     ("tower", "before", "behind"),
     [

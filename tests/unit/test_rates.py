@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from surefoot import config, train
 from surefoot.clip import Classifier
-from surefoot.config import Recipe, Training
+from surefoot.config import Augmentation, Recipe, Training
 from surefoot.data import Data
 from surefoot.files import UserError
 from surefoot.layers import layers, parts
@@ -343,9 +343,11 @@ def test_parts_of_rates_mean_the_same_blocks_as_parts_of_train(classifier: Class
 # The probe
 
 
-def probed(classifier: Classifier, bench: Bench, per_image: bool, **options: int) -> list[Gradients]:
+def probed(
+    classifier: Classifier, bench: Bench, per_image: bool, recipe: Recipe = RECIPE, **options: int
+) -> list[Gradients]:
     """What a run's probe finds in its first epoch."""
-    run = bench.run({"train": ["image", "head"], "options": options})
+    run = bench.run({"train": ["image", "head"], "options": options}, recipe)
     weights = Weights(classifier, run)
     inputs = Inputs(classifier, run, Objective(run.training.objective))
     return list(probe(weights, inputs, torch.from_numpy(run.examples.labels), 0, 0, per_image))
@@ -367,8 +369,14 @@ def test_the_probe_gives_the_gradients_of_the_first_batches(classifier: Classifi
             torch.testing.assert_close(gradients[name], expected[name], rtol=1e-4, atol=1e-6)
 
 
-def test_gradients_per_image_average_to_those_of_the_batch(classifier: Classifier, bench: Bench) -> None:
-    [batch], images = (probed(classifier, bench, each, probe_batches=1) for each in (False, True))
+# LIBRARY (train.py, probe): a batch of one image takes the first random change of the step's stream, so per image all
+# images are turned, shifted and scaled alike, and the noise among them is less than that of the batches in training.
+@pytest.mark.parametrize("changes", [Augmentation(), Augmentation(rotate=20, scale=0.3, shift=0.2, mirror=0.5)])
+def test_gradients_per_image_average_to_those_of_the_batch(
+    classifier: Classifier, bench: Bench, changes: Augmentation
+) -> None:
+    recipe = RECIPE.model_copy(update={"augmentation": changes})
+    [batch], images = (probed(classifier, bench, each, recipe, probe_batches=1) for each in (False, True))
     assert len(images) == 8
     for name, gradient in batch.items():
         torch.testing.assert_close(sum(image[name] for image in images) / 8, gradient, rtol=1e-4, atol=1e-6)

@@ -26,7 +26,9 @@ ALPHAS = (0.0, 0.5, 1.0)
 ROLES = {"id_val": "id_val", "ood_val": "ood_val", "id_test": "id_test", "line": "ood_test", "glyph": "ood_test"}
 STORY: dict[str, Any] = {
     "labels": {"zeroshot": "Zero-shot", "ft": "FT", "ft.pair": "FT, two seeds"},
-    "tasks": {"toy": {"metric": "mean_per_class"}},
+    "tasks": {"toy": {"metric": "mean_per_class", "baseline_line": None}},
+    "baselines": [],
+    "reference": "ft",
     "fixed_alpha": 0.5,
     "bootstrap": {"draws": 200, "level": 0.95, "seed": 0},
 }
@@ -227,3 +229,62 @@ def test_cost_table_averages_runs_and_relates_inference(tmp_path: Path) -> None:
     assert table.loc["training run", "seconds"] == 2
     assert table.loc["inference, output-space ensemble", "relative_to_one_model"] == 2
     assert table.loc["inference, fine-tuned", "images_per_second"] == 20
+
+
+def with_baselines() -> Results:
+    """The toy with two models from scratch: 25 and 75 % in distribution, 12.5 and 50 % under shift."""
+    weak = {"id_test": [(2, 0)], "line": [(1, 0)], "glyph": [(1, 0)]}
+    strong = {"id_test": [(2, 2)], "line": [(2, 1)], "glyph": [(2, 1)]}
+    found = {name: records(name, rights, alphas=(1.0,)) for name, rights in (("weak", weak), ("strong", strong))}
+    base = toy()
+    story = STORY | {"baselines": list(found), "labels": STORY["labels"] | {"weak": "Weak", "strong": "Strong"}}
+    metrics = pd.concat([base.metrics, *(m for m, _ in found.values())], ignore_index=True)
+    predictions = base.predictions | {name: p for name, (_, p) in found.items()}
+    return Results("toy", "m", "mean_per_class", story, metrics, predictions)
+
+
+def test_effective_robustness_is_the_distance_to_the_line_of_the_baselines() -> None:
+    """Logits by hand: the line goes through (ln 1/3, ln 1/7) and (ln 3, 0)."""
+    results = with_baselines()
+    third, seventh = np.log(1 / 3), np.log(1 / 7)
+    slope = -seventh / (-2 * third)
+    intercept = slope * third
+    row = main_table(results).query("label == 'Zero-shot' and eval_set == 'effective'").iloc[0]
+    x = np.log(50 / 50)  # zero-shot has 50 % in distribution
+    expected = 100 / (1 + np.exp(-(slope * x + intercept)))
+    shifted = (percent(FT["line"][0]) + percent(FT["glyph"][0])) / 2
+    assert row["value"] == pytest.approx(shifted - expected, rel=1e-4)
+    assert row["low"] <= row["value"] <= row["high"]
+
+
+def test_baselines_are_no_rows_of_the_main_table_and_lie_on_their_line() -> None:
+    results = with_baselines()
+    assert not {"Weak", "Strong"} & set(main_table(results)["label"])
+    for name in ("weak", "strong"):
+        cell_of = results.effective_robustness(System(name, name, (results.constant(name, 1.0),)))
+        assert cell_of["value"] == pytest.approx(0, abs=1e-3)
+
+
+def test_a_published_line_serves_where_there_are_no_baselines() -> None:
+    results = toy()
+    results.story = STORY | {
+        "tasks": {"toy": {"metric": "mean_per_class", "baseline_line": {"slope": 1, "intercept": 0}}}
+    }
+    system = System("ft", "FT", (results.constant("ft", 1.0),))
+    shifted = (percent(FT["line"][2]) + percent(FT["glyph"][2])) / 2
+    # 100 % in distribution is clipped to 99.9 %.
+    assert results.effective_robustness(system)["value"] == pytest.approx(shifted - 99.9, abs=1e-3)
+
+
+def test_without_a_line_there_is_no_column() -> None:
+    assert "effective" not in set(main_table(toy())["eval_set"])
+
+
+def test_every_other_method_is_compared_with_the_reference() -> None:
+    base = toy()
+    other, per_image = records("l2", FT)
+    story = STORY | {"labels": STORY["labels"] | {"l2": "L2"}}
+    metrics = pd.concat([base.metrics, other], ignore_index=True)
+    table = effects_table(Results("toy", "m", "mean_per_class", story, metrics, base.predictions | {"l2": per_image}))
+    rows = table[table["effect"] == "3 method against FT"]
+    assert set(rows["label"]) == {"L2"} and (rows["value"] == 0).all() and (rows["against"] == "FT").all()

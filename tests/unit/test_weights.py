@@ -110,14 +110,11 @@ def test_norm_statistics_move_only_in_a_trained_tower_that_updates_them(
     assert not resnet.image.training
 
 
-# LIBRARY (weights.py, __init__): the whole tower is put into training mode when any part of it is trained, so the
-# running statistics of frozen blocks move too, while `train` promises that other parts stay bit-identical.
 def test_norm_statistics_of_frozen_blocks_stay(resnet: Classifier, bench: Bench) -> None:
     moved = fit_resnet(resnet, bench, {"train": ["last-blocks"]}, "update")
     assert moved and all(name.startswith(("image.layer4.", "image.attnpool.")) for name in moved)
 
 
-# LIBRARY (train.py, probe): its forward passes run in training mode, so looking at gradients moves running statistics.
 def test_looking_at_gradients_moves_no_norm_statistics(resnet: Classifier, bench: Bench) -> None:
     recipe = Recipe(batch_size=15, norm_statistics="update")
     run = replace(bench.run({"train": ["image"]}, recipe), preprocess=Preprocess(64, (0.5,) * 3, (0.5,) * 3))

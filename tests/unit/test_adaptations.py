@@ -1,0 +1,136 @@
+"""Tables of surgical fine-tuning: cells, ranks and choices by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from surefoot.adaptations import (
+    AVERAGE_RANK,
+    BEST_BLOCK,
+    choices_table,
+    factors_table,
+    load_adaptations,
+    online_table,
+    surgical_effects,
+    surgical_table,
+)
+
+TASKS = {"shake": "corrupt", "swap": "flip"}
+STORY: dict[str, Any] = {
+    "labels": {"none": "None", "first": "First", "head": "Head", "all": "All"},
+    "bootstrap": {"draws": 200, "level": 0.95, "seed": 0},
+    "surgical": {
+        "tasks": dict.fromkeys(TASKS, "top1"),
+        "shifts": TASKS,
+        "methods": ["none", "first", "head", "all"],
+        "blocks": {"first": "first-blocks", "head": "head"},
+        "everything": "all",
+        "learning_rates": [0.1],
+    },
+}
+# Images of 10 that are right on target_test, and the value on target_val.
+RIGHT = {"shake": {"none": 2, "first": 8, "head": 3, "all": 5}, "swap": {"none": 0, "first": 2, "head": 9, "all": 6}}
+VALIDATION = {
+    "shake": {"none": 20, "first": 70, "head": 70, "all": 99},
+    "swap": {"none": 0, "first": 10, "head": 80, "all": 50},
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, list[Path]]:
+    """Records of four arms on two tasks with two seeds."""
+    found: dict[str, list[Path]] = {"trials": [], "predictions": [], "factors": []}
+    for task, arms in RIGHT.items():
+        for arm, right in arms.items():
+            folder = tmp_path / task / "m" / arm
+            folder.mkdir(parents=True)
+            trials, images = [], []
+            for seed in (0, 1):
+                where = {"seed": seed, "target": "t", "shots": 3, "task": task, "model": "m", "method": arm}
+                value = VALIDATION[task][arm]
+                trials.append(where | {"learning_rate": 0.1, "validation": value, "epoch": 2, "chosen": True})
+                trials.append(where | {"learning_rate": 0.2, "validation": value - 5, "epoch": 9, "chosen": False})
+                images.append(
+                    pd.DataFrame(
+                        {
+                            "seed": seed,
+                            "target": "t",
+                            "shots": 3,
+                            "cluster": [f"{seed}-{i}" for i in range(10)],
+                            "label": [0] * 5 + [1] * 5,
+                            "predicted": [(i >= 5) ^ (i >= right) for i in range(10)],
+                        }
+                    ).astype({"predicted": int})
+                )
+            factors = pd.DataFrame(
+                {"seed": [0, 1], "target": "t", "shots": 3, "epoch": 1, "layer": "head", "factor": [0.2, 0.6]}
+            )
+            for kind, table in (
+                ("trials", pd.DataFrame(trials)),
+                ("predictions", pd.concat(images)),
+                ("factors", factors),
+            ):
+                path = folder / f"{kind}.parquet"
+                table.to_parquet(path, index=False)
+                found[kind].append(path)
+    return found
+
+
+def cell(table: pd.DataFrame, method: str, eval_set: str) -> float:
+    """The value of the one row of an arm and a column."""
+    [value] = table[(table["method"] == method) & (table["eval_set"] == eval_set)]["value"]
+    return value
+
+
+def test_cells_and_ranks_by_hand(files: dict) -> None:
+    table = surgical_table(load_adaptations(files["trials"], files["predictions"], STORY))
+    for task, arms in RIGHT.items():
+        for arm, right in arms.items():
+            assert cell(table, arm, task) == pytest.approx(10 * right)
+    # Ranks on shake: first 1, all 2, head 3, none 4; on swap: head 1, all 2, first 3, none 4.
+    assert [cell(table, arm, AVERAGE_RANK) for arm in ("none", "first", "head", "all")] == [4, 2, 2, 2]
+    assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
+
+
+def test_the_best_block_is_chosen_on_target_val_alone(files: dict) -> None:
+    """On shake two blocks tie on target_val, so the first of them is taken; `all` is no block however good it is."""
+    found = load_adaptations(files["trials"], files["predictions"], STORY)
+    table = surgical_table(found)
+    assert cell(table, BEST_BLOCK, "shake") == cell(table, "first", "shake")
+    assert cell(table, BEST_BLOCK, "swap") == cell(table, "head", "swap")
+    [records] = found.values()
+    assert set(records.best_blocks("swap").values()) == {"head"}
+
+
+def test_choices_count_chosen_rates_and_best_blocks(files: dict) -> None:
+    table = choices_table(load_adaptations(files["trials"], files["predictions"], STORY)).set_index(["task", "method"])
+    assert table.loc[("swap", "head"), "rates"] == "0.1 x 2"
+    assert table.loc[("swap", "head"), "epoch"] == 2 and table.loc[("swap", "head"), "target_val"] == 80
+    assert table.loc[("swap", "head"), "best block in"] == "2 of 2"
+    assert (
+        table.loc[("swap", "first"), "best block in"] == "0 of 2" and table.loc[("swap", "all"), "best block in"] == ""
+    )
+
+
+def test_effects_compare_every_block_with_all(files: dict) -> None:
+    table = surgical_effects(load_adaptations(files["trials"], files["predictions"], STORY))
+    rows = table.set_index(["task", "method"])
+    assert (
+        rows.loc[("shake", "first"), "value"] == pytest.approx(30)
+        and rows.loc[("shake", "first"), "expected"] == "higher"
+    )
+    assert rows.loc[("shake", "head"), "value"] == pytest.approx(-20) and rows.loc[("shake", "head"), "expected"] == ""
+    assert rows.loc[("swap", "head"), "expected"] == "higher" and rows.loc[("swap", "head"), "verdict"] == "higher"
+
+
+def test_factors_are_averaged_over_seeds(files: dict) -> None:
+    table = factors_table(files["factors"])
+    assert len(table) == 8 and np.allclose(table["factor"], 0.4)
+
+
+def test_online_accuracy_by_hand(files: dict) -> None:
+    table = online_table(files["predictions"], STORY)
+    assert cell(table, "first", "shake") == pytest.approx(80) and cell(table, "head", "swap") == pytest.approx(90)

@@ -24,7 +24,7 @@ class TextTower(nn.Module):
         self.clip = clip
         del self.clip.visual
         self.vocabulary = clip.vocab_size
-        self.pretrained_scale = float(clip.logit_scale.exp())
+        self.pretrained_scale = float(clip.logit_scale.detach().exp())
 
     def encode(self, tokens: torch.Tensor) -> torch.Tensor:
         """Unit-norm text features [T, D] of token ids [T, L].

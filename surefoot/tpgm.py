@@ -69,4 +69,4 @@ def fit_radii(
             epoch += 1
     with torch.no_grad():
         classifier.load_state_dict(project(theta0, theta1, radii))
-    return {key: float(radius) for key, radius in radii.items()}
+    return {key: float(radius.detach()) for key, radius in radii.items()}

@@ -1,0 +1,220 @@
+"""Adaptation to targets: what is chosen and on what, the unsupervised stream, and resuming."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from surefoot import config, surgical
+from surefoot.clip import Classifier, Preprocess, State, save_state
+from surefoot.data import Data
+from surefoot.files import UserError, sha256, write_json
+from surefoot.online import adapt_online, marginal_entropy, stream
+from surefoot.passes import predict
+from surefoot.resume import Resumable
+from surefoot.surgical import Adaptation, Sources, adapt
+from surefoot.tasks import Part, Selection, Target
+from tests.tiny import TASK, clone, same_state, select
+
+RECIPE = {"optimizer": "adam", "learning_rate": 1e-2, "batch_size": 4, "epochs": 3, "warmup": 0, "schedule": "constant"}
+RATES = [1e-6, 1e-2]
+
+
+def select_target(part: Part, rows: pd.DataFrame, seed: int) -> Selection:
+    """As the tiny task selects, with one image per concept where a part takes some, and labels moved in the target."""
+    found = select(part, rows, seed)
+    keep = np.arange(len(found.rows))
+    if part.take:
+        table = pd.DataFrame({"cluster": found.clusters, "label": found.labels}).drop_duplicates("cluster")
+        place = table.groupby("label").cumcount()
+        keep = table.index[(place >= part.take[0]) & (place < part.take[1])].to_numpy()
+    labels = (found.labels + 1) % 3 if part.target else found.labels
+    return Selection(found.rows[keep], labels[keep], found.clusters[keep], found.groups[keep])
+
+
+@pytest.fixture
+def target_data(data: Data) -> Data:
+    """The tiny task with one target, in which the labels are moved by one."""
+    found = Data.__new__(Data)
+    found.task = replace(TASK, targets=(Target("moved", "labels moved", "plain"),), select=select_target)
+    found.splits = data.splits
+    return found
+
+
+@pytest.fixture
+def source(tmp_path: Path, classifier: Classifier) -> Path:
+    """Weights of a source model, with the record that they are checked against."""
+    path = tmp_path / "source/weights.safetensors"
+    path.parent.mkdir()
+    save_state(path, classifier.state_dict())
+    write_json(path.with_name("record.json"), {"weights": sha256(path)})
+    return path
+
+
+def entry(train: list[str], **changes: Any) -> dict[str, Any]:
+    """A resolved method entry."""
+    training = config.Training(train=train, **changes).model_dump()
+    return {"name": "arm", "training": training, "recipe": config.Recipe(**RECIPE).model_dump(), "metric": "top1"}
+
+
+@pytest.fixture
+def run(model: Path, head: State, target_data: Data, source: Path, tmp_path: Path) -> Callable[..., Adaptation]:
+    """Adapts with a method entry."""
+    save_state(tmp_path / "head.safetensors", head)
+
+    def adapt_with(method: dict, data: Data = target_data, folder: str = "state", seeds: tuple = (0,)) -> Adaptation:
+        progress = Resumable(tmp_path / folder, "job")
+        sources = dict.fromkeys(seeds, source)
+        return adapt(model, tmp_path / "head.safetensors", sources, data, method, RATES, [1], progress)
+
+    return adapt_with
+
+
+def test_without_training_the_source_model_is_judged(
+    run: Callable, classifier: Classifier, target_data: Data, preprocess: Preprocess
+) -> None:
+    found = run(entry([]))
+    [trial] = found.trials.to_dict("records")
+    assert trial["chosen"] and trial["epoch"] == 0 and trial["learning_rate"] == 0
+    test = target_data.examples(target_data.task.targets[0].parts(1)["target_test"], 0)
+    assert found.predictions["predicted"].tolist() == predict(classifier, test, preprocess, 64).tolist()
+    assert found.predictions["label"].tolist() == test.labels.tolist()
+
+
+def test_the_rate_that_is_best_on_target_val_is_chosen(run: Callable) -> None:
+    method = entry(["image", "head"])
+    method["recipe"]["epochs"] = 15
+    trials = run(method).trials
+    assert trials["learning_rate"].tolist() == RATES and trials["chosen"].sum() == 1
+    assert trials.loc[trials["chosen"], "validation"].item() == trials["validation"].max()
+    assert trials["validation"].max() > trials["validation"].min(), "else the test could not tell"
+    assert trials["epoch"].between(1, 15).all()
+
+
+def test_test_labels_choose_nothing(run: Callable, target_data: Data) -> None:
+    """With other labels on target_test the trials and the predictions stay the same."""
+
+    def spoilt(part: Part, rows: pd.DataFrame, seed: int) -> Selection:
+        found = select_target(part, rows, seed)
+        return replace(found, labels=found.labels[::-1].copy()) if part.fold == "test" else found
+
+    other = Data.__new__(Data)
+    other.task, other.splits = replace(target_data.task, select=spoilt), target_data.splits
+    one, two = run(entry(["image", "head"])), run(entry(["image", "head"]), other, "other")
+    pd.testing.assert_frame_equal(one.trials, two.trials)
+    assert one.predictions["predicted"].tolist() == two.predictions["predicted"].tolist()
+    assert one.predictions["label"].tolist() != two.predictions["label"].tolist()
+
+
+def test_learned_rates_are_recorded_per_layer_and_epoch(run: Callable) -> None:
+    factors = run(entry(["head", "last-blocks"], rates="snr-released")).factors
+    assert set(factors["layer"]) == {"block-0", "head"} and set(factors["epoch"]) == {1, 2, 3}
+    assert factors["factor"].between(0, 1).all()
+    assert not len(run(entry(["head"]), folder="other").factors)
+
+
+def test_a_killed_job_goes_on_and_ends_the_same(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, calls = entry(["image"]), []
+    whole = run(method, folder="whole", seeds=(0, 1))
+
+    def killing(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return fit(*args, **kwargs)
+
+    fit = surgical.fit
+    monkeypatch.setattr(surgical, "fit", killing)
+    with pytest.raises(KeyboardInterrupt):
+        run(method, seeds=(0, 1))
+    again = run(method, seeds=(0, 1))
+    assert len(calls) == 4 + 2, "the finished case of seed 0 is not repeated"
+    pd.testing.assert_frame_equal(whole.trials, again.trials)
+    pd.testing.assert_frame_equal(whole.predictions, again.predictions)
+
+
+def test_a_class_without_target_images_is_named(run: Callable, target_data: Data) -> None:
+    def lacking(part: Part, rows: pd.DataFrame, seed: int) -> Selection:
+        found = select_target(part, rows, seed)
+        keep = found.labels != 2 if part.take else np.ones(len(found.labels), bool)
+        return Selection(found.rows[keep], found.labels[keep], found.clusters[keep], found.groups[keep])
+
+    other = Data.__new__(Data)
+    other.task, other.splits = replace(target_data.task, select=lacking), target_data.splits
+    with pytest.raises(UserError, match=r"target_train of moved 1 shots seed 0: no image of class tree"):
+        run(entry(["head"]), other)
+
+
+def test_a_source_model_of_another_task_is_refused(run: Callable, source: Path, classifier: Classifier) -> None:
+    state = clone(classifier.state_dict())
+    save_state(source, state | {"head.weight": state["head.weight"][:2]})
+    write_json(source.with_name("record.json"), {"weights": sha256(source)})
+    with pytest.raises(UserError, match=r"no source model for task tiny: head\.weight"):
+        run(entry(["head"]))
+
+
+def test_marginal_entropy_by_hand() -> None:
+    logits = torch.log(torch.tensor([[0.5, 0.5], [0.9, 0.1]]))
+    mean = (0.7, 0.3)
+    assert marginal_entropy(logits).item() == pytest.approx(-sum(p * math.log(p) for p in mean), rel=1e-6)
+    assert marginal_entropy(logits * 0).item() == pytest.approx(math.log(2))
+
+
+def stream_with(
+    classifier: Classifier, data: Data, preprocess: Preprocess, train: list[str], rate: float
+) -> np.ndarray:
+    """Predictions on the test stream of the tiny target."""
+    examples = data.examples(data.task.targets[0].parts(1)["target_test"], 0)
+    recipe = config.Recipe(learning_rate=rate, weight_decay=0, augmentation=config.Augmentation(rotate=10, shift=0.1))
+    return stream(classifier, examples, preprocess, config.Training(train=train), recipe, 4, 0, "methods.arm")
+
+
+def test_a_stream_without_training_is_plain_prediction(
+    classifier: Classifier, target_data: Data, preprocess: Preprocess
+) -> None:
+    before = clone(classifier.state_dict())
+    found = stream_with(classifier, target_data, preprocess, [], 1.0)
+    test = target_data.examples(target_data.task.targets[0].parts(1)["target_test"], 0)
+    assert found.tolist() == predict(classifier, test, preprocess, 1).tolist()
+    assert same_state(before, clone(classifier.state_dict()))
+
+
+def test_a_stream_moves_what_is_declared_and_never_resets(
+    classifier: Classifier, target_data: Data, preprocess: Preprocess
+) -> None:
+    before = clone(classifier.state_dict())
+    stream_with(classifier, target_data, preprocess, ["embedding"], 0.1)
+    after = clone(classifier.state_dict())
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert moved and moved <= {
+        f"image.{name}" for name in ("conv1.weight", "class_embedding", "positional_embedding")
+    } | {
+        "image.ln_pre.weight",
+        "image.ln_pre.bias",
+    }
+
+
+def test_online_adaptation_reads_labels_of_target_val_only(
+    model: Path, head: State, target_data: Data, source: Path
+) -> None:
+    found = []
+    for spoil in (False, True):
+        data = Data.__new__(Data)
+        data.splits, data.task = target_data.splits, target_data.task
+        if spoil:
+
+            def spoilt(part: Part, rows: pd.DataFrame, seed: int) -> Selection:
+                chosen = select_target(part, rows, seed)
+                return replace(chosen, labels=chosen.labels[::-1].copy()) if part.fold == "test" else chosen
+
+            data.task = replace(target_data.task, select=spoilt)
+        found.append(adapt_online(Sources(model, head, data, entry(["head"])), {0: source}, [1e-3, 1e-1], 3))
+    pd.testing.assert_frame_equal(found[0][0], found[1][0])
+    assert found[0][1]["predicted"].tolist() == found[1][1]["predicted"].tolist()
+    assert found[0][0]["chosen"].sum() == 1

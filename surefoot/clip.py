@@ -7,6 +7,7 @@ without text tower (surefoot/resnet.py); its config names it under `tower`.
 B batch, C classes, D embedding, H x W pixels.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,4 +199,5 @@ def random_classifier(folder: Path, head: State, convention: config.Head, seed: 
         torch.manual_seed(derive(seed, "random start"))
         image = TOWERS[tower].make() if tower else open_clip.CLIP(**model).visual
         rows = F.normalize(torch.randn_like(head["weight"]), dim=-1)
-    return Classifier(image, in_convention(head | {"weight": rows}, convention)).eval()
+    scale = torch.tensor(math.log(1 / 0.07))  # CLIP's own start; the given head's scale is a trained one
+    return Classifier(image, in_convention({"weight": rows, "logit_scale": scale}, convention)).eval()

@@ -7,14 +7,22 @@ the image tower (final norm, projection, attention pooling) belongs to the last 
 import re
 from collections.abc import Iterable
 
-from torch import nn
-
 from surefoot.files import UserError
 
 # Blocks of open_clip's and timm's vision transformers (ViT) and of ResNets (RN50, torchvision, timm).
 _BLOCK = re.compile(r"(?:^|\.)(?:resblocks\.|blocks\.|layer|stages\.)(\d+)\.")
 # Names of what comes before the blocks; the other names outside blocks come after them.
-_STEM = {"class_embedding", "positional_embedding", "cls_token", "pos_embed", "patch_embed", "ln_pre", "norm_pre"}
+_STEM = {
+    "class_embedding",
+    "positional_embedding",
+    "cls_token",
+    "reg_token",
+    "dist_token",
+    "pos_embed",
+    "patch_embed",
+    "ln_pre",
+    "norm_pre",
+}
 _STEM |= {f"{kind}{number}" for kind in ("conv", "bn", "norm") for number in (1, 2, 3)} | {"stem"}
 _BEHIND = {"attnpool"}  # has a positional_embedding of its own
 # Parts that are prefixes of tensor names.
@@ -75,10 +83,3 @@ def named(names: Iterable[str], wanted: list[str], entry: str) -> set[str]:
             raise UserError(f"{entry}: this model has no part {part!r}: {hint}")
         chosen |= set(found[part])
     return chosen
-
-
-def freeze_all_but(module: nn.Module, trained: set[str]) -> dict[str, nn.Parameter]:
-    """Mark these tensors as trained, all others as frozen, and return the trained ones in the module's order."""
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad_(name in trained)
-    return {name: parameter for name, parameter in module.named_parameters() if name in trained}

@@ -70,13 +70,15 @@ class Context:
     @cached_property
     def caption_features(self) -> torch.Tensor:
         """Unit-norm features [B, D] of one caption per image."""
-        return self.references.text.encode(self.references.caption_tokens(self.labels, self.step))
+        return self.references.caption_features(self.labels, self.step)
 
     @cached_property
     def logit_scale(self) -> torch.Tensor:
         """s of image-text products: the classifier's own, or the text tower's where the head holds it in its rows."""
         own = self.classifier.logit_scale
-        return (self.references.text.clip.logit_scale if own is None else own).exp()
+        if own is None:
+            own = (self.references.trained_text or self.references.text).clip.logit_scale
+        return own.exp()
 
     @property
     def frozen_scale(self) -> float:

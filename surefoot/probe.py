@@ -9,7 +9,7 @@ from surefoot.files import UserError
 from surefoot.passes import encode
 from surefoot.train import History, Run
 
-STEPS, TOLERANCE = 500, 1e-7
+STEPS, TOLERANCE = 1000, 1e-9
 
 
 def solve(classifier: Classifier, run: Run) -> History:
@@ -21,6 +21,8 @@ def solve(classifier: Classifier, run: Run) -> History:
     """
     if run.training.train != ["head"] or run.training.objective != {"ce": 1.0}:
         raise UserError(f"{run.name}: optimizer lbfgs is for train: [head] with objective {{ce: 1}} only")
+    if run.training.ema or run.training.rates != "one" or run.recipe.keep != "last":
+        raise UserError(f"{run.name}: optimizer lbfgs has one exact solution; leave out ema, rates and keep")
     if run.recipe.augmentation != config.Augmentation():
         raise UserError(f"{run.name}: optimizer lbfgs needs images that do not change; set augmentation: {{}}")
     features = encode(classifier, run.examples, run.preprocess, run.recipe.batch_size).double()

@@ -22,16 +22,17 @@ class Rates:
     """The factors of every trained tensor, epoch by epoch; 0 freezes a tensor for the epoch."""
 
     def __init__(
-        self, training: config.Training, trained: dict[str, torch.nn.Parameter], epochs: int, entry: str
+        self,
+        training: config.Training,
+        trained: dict[str, torch.nn.Parameter],
+        epochs: int,
+        entry: str,
+        every: list[str] | None = None,
     ) -> None:
-        """Args: trained: tensors by name; epochs: of the run; entry: of the config, for messages."""
-        self.how, self.options, self.trained, self.epochs, self.entry = (
-            training.rates,
-            training.options,
-            trained,
-            epochs,
-            entry,
-        )
+        """Args: trained: tensors by name; epochs: of the run; entry: of the config, for messages; every: names of all
+        tensors of the classifier, from which the layers are counted (default: the trained ones)."""
+        self.how, self.options, self.trained, self.epochs = training.rates, training.options, trained, epochs
+        self.entry, self.every = entry, list(dict.fromkeys([*(every or []), *trained]))
 
     def at(self, epoch: int, probe: Probe) -> Factors:
         """Factors of an epoch. Raises UserError where a rule is not defined."""
@@ -48,12 +49,17 @@ class Rates:
         }[self.how]()
 
     def _layers(self) -> dict[str, list[str]]:
-        return layers(self.trained)
+        """Layer -> its trained tensors; layers without any are left out."""
+        found = {layer: [n for n in names if n in self.trained] for layer, names in layers(self.every).items()}
+        return {layer: names for layer, names in found.items() if names}
 
     def _per_part(self, factors: dict[str, float]) -> Factors:
         found = dict.fromkeys(self.trained, 1.0)
         for part, factor in factors.items():
-            found |= dict.fromkeys(named(self.trained, [part], f"{self.entry}.rates"), factor)
+            chosen = named(self.every, [part], f"{self.entry}.rates") & self.trained.keys()
+            if not chosen:
+                raise UserError(f"{self.entry}.rates: no part {part!r} among what is trained")
+            found |= dict.fromkeys(chosen, factor)
         return found
 
     def _ratios(self, gradients: Gradients, groups: dict[str, list[str]]) -> dict[str, float]:
@@ -83,6 +89,8 @@ class Rates:
     def _rgn_of_layers(self, probe: Probe) -> Factors:
         """Auto-RGN with the tensors of a layer taken together; tensors outside the layers have factor 1."""
         by_layer = self._layers()
+        if not by_layer:
+            raise UserError(f"{self.entry}.rates: rgn-group needs a layer of the image tower or the head in train")
         found = self._relative_norms(probe, by_layer)
         inside = {name: found[layer] for layer, names in by_layer.items() for name in names}
         return dict.fromkeys(self.trained, 1.0) | inside
@@ -125,11 +133,11 @@ class Rates:
         return {name: 0.0 if total / count < 0.95 else 1.0 for name, total in totals.items()}
 
     def _gradual(self, epoch: int, order: list[str]) -> Factors:
-        """Unfreezing: the epochs are cut into as many phases as there are layers; phase k trains the first k + 1.
+        """Unfreezing at an even pace: of L layers the first ceil((epoch + 1) * L / epochs) are trained, in the end all.
 
         (The paper's schedule is not known.) Tensors outside the layers are trained from the start.
         """
-        phase = min(len(order) - 1, epoch * len(order) // self.epochs)
+        awake = math.ceil((epoch + 1) * len(order) / self.epochs)
         by_layer = self._layers()
-        asleep = {name for layer in order[phase + 1 :] for name in by_layer[layer]}
+        asleep = {name for layer in order[awake:] for name in by_layer[layer]}
         return {name: 0.0 if name in asleep else 1.0 for name in self.trained}

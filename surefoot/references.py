@@ -32,6 +32,7 @@ class References:
             device,
         )
         self.start: dict[str, torch.Tensor] = {}
+        self.trained_text: TextTower | None = None
 
     @cached_property
     def zero_shot(self) -> Classifier:
@@ -40,8 +41,13 @@ class References:
 
     @cached_property
     def text(self) -> TextTower:
-        """The text tower: frozen, unless the method trains it."""
+        """The frozen text tower."""
         return TextTower(load_clip(self.folder)).requires_grad_(False).to(self.device).eval()
+
+    def train_text(self) -> TextTower:
+        """A text tower of its own for a run that trains it; from now on captions go through it, nothing else does."""
+        self.trained_text = TextTower(load_clip(self.folder)).to(self.device).eval()
+        return self.trained_text
 
     @cached_property
     def tokens(self) -> torch.Tensor:
@@ -56,6 +62,10 @@ class References:
         with torch.no_grad():
             features = torch.stack([self.text.encode(prompts) for prompts in self.tokens])
             return F.normalize(features.mean(0), dim=-1)
+
+    def caption_features(self, labels: torch.Tensor, step: int) -> torch.Tensor:
+        """Unit-norm features [B, D] of one caption per image."""
+        return (self.trained_text or self.text).encode(self.caption_tokens(labels, step))
 
     def caption_tokens(self, labels: torch.Tensor, step: int) -> torch.Tensor:
         """Tokens [B, L] of one caption per image: its class name in a template drawn for this step (FLYP)."""

@@ -15,11 +15,11 @@ class TextTower(nn.Module):
     """CLIP's text tower alone, with its logit scale; texts may be shorter than the context length."""
 
     def __init__(self, clip: CLIP) -> None:
-        """Raises UserError for a model that has no such tower."""
+        """Raises UserError for a model whose text tower is not built as CLIP's: causal, with a projection."""
         super().__init__()
-        if not isinstance(clip, CLIP):
+        if not isinstance(clip, CLIP) or clip.attn_mask is None or clip.text_projection is None:
             raise UserError(
-                f"objective: the text tower of a {type(clip).__name__} cannot be used here; only CLIP's can"
+                f"the text tower of this {type(clip).__name__} is not built as CLIP's and cannot be used here"
             )
         self.clip = clip
         del self.clip.visual

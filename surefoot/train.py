@@ -74,7 +74,8 @@ def fit(classifier: Classifier, run: Run) -> History:
         run.references.remember_start(weights.trained)
     inputs = Inputs(classifier, run, objective)
     labels = torch.from_numpy(run.examples.labels).to(inputs.device)
-    rates = Rates(training, weights.trained, recipe.epochs, f"methods.{run.name.split()[0]}")
+    entry = f"methods.{run.name.split()[0]}"
+    rates = Rates(training, weights.trained, recipe.epochs, entry, [name for name, _ in classifier.named_parameters()])
     total = recipe.epochs * math.ceil(len(run.examples) / recipe.batch_size)
     history, step, factors, saved = History(), 0, {}, time.monotonic()
     if state := run.progress.load(f"{run.name}.pt"):
@@ -88,6 +89,8 @@ def fit(classifier: Classifier, run: Run) -> History:
         found = rates.at(epoch, lambda per_image, e=epoch, s=step: probe(weights, inputs, labels, e, s, per_image))
         if found != factors:
             factors = found
+            if not any(factors.values()):
+                raise UserError(f"{entry}.rates: every factor is 0 in epoch {epoch + 1}, so nothing would be trained")
             optimizer = make_optimizer(weights.trained, factors, recipe)
         sums, seen = {}, 0
         for indices in run.examples.shuffled(recipe.batch_size, run.seed, epoch):
@@ -158,20 +161,24 @@ def probe(
 
     One dictionary per batch, or per image of these batches. Running statistics of batch norms serve and stay.
     """
-    weights.classifier.eval()
     run, tensors = inputs.run, list(weights.trained.values())
     asleep = [tensor for tensor in tensors if not tensor.requires_grad]
+    weights.classifier.eval()
     for tensor in asleep:
         tensor.requires_grad_(True)
     order = run.examples.shuffled(run.recipe.batch_size, run.seed, epoch)
     for indices in islice(order, run.training.options.probe_batches):
-        for part in np.split(indices, len(indices)) if per_image else [indices]:
-            logits = Context(weights.classifier, inputs.batch(part, step), labels[part]).logits
-            found = torch.autograd.grad(F.cross_entropy(logits, labels[part]), tensors, allow_unused=True)
+        x, y = inputs.batch(indices, step), labels[indices]
+        for part in range(len(indices)) if per_image else [slice(None)]:
+            chosen = slice(part, part + 1) if per_image else part
+            logits = Context(weights.classifier, x[chosen], y[chosen]).logits
+            found = torch.autograd.grad(F.cross_entropy(logits, y[chosen]), tensors, allow_unused=True)
             yield {
                 name: torch.zeros_like(tensor) if g is None else g
                 for (name, tensor), g in zip(weights.trained.items(), found, strict=True)
             }
+    for tensor in asleep:
+        tensor.requires_grad_(False)
     weights.train_mode()
 
 

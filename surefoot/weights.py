@@ -20,7 +20,7 @@ class Weights:
         """Marks what is trained and freezes the rest. Raises UserError when the model has no such part."""
         self.classifier, self.run = classifier, run
         wanted, entry = run.training.train, f"methods.{run.name.split()[0]}.train"
-        self.text = run.references.text if "text" in wanted else None
+        self.text = run.references.train_text() if "text" in wanted else None
         every = dict(classifier.named_parameters())
         if self.text is not None:
             every |= {f"text.{name}": tensor for name, tensor in self.text.named_parameters()}

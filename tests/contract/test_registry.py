@@ -320,8 +320,6 @@ def test_a_run_repeats_to_the_byte_and_its_record_holds_no_measurement(trained: 
     assert one.with_name("record.json").read_bytes() == other.with_name("record.json").read_bytes()
 
 
-# LIBRARY (config.yaml, tpgm): under recipe clip its base ft has head {scaled: true, bias: true}, and tpgm itself the
-# default, so finetune refuses the base. `recipes: {clip: {head: {scaled: true, bias: true}}}` is missing.
 @pytest.mark.parametrize("recipe", list(CONFIG_MODEL.recipes))
 @pytest.mark.parametrize("method", [name for name in METHODS if CONFIG_MODEL.methods[name].base])
 def test_a_method_has_its_bases_convention_of_the_head_under_every_recipe(method: str, recipe: str) -> None:

@@ -136,8 +136,6 @@ def test_the_grid_runs_from_0_to_1(step: float) -> None:
     assert alphas[0] == 0 and alphas[-1] == 1 and len(alphas) == round(1 / step) + 1
 
 
-# LIBRARY (config.py, _message): a union has one error per member, so one mistake gives two lines, and its key holds
-# pydantic's internal names, as in methods.ft.rates.literal['one','rgn',…].
 @pytest.mark.parametrize(
     ("rates", "words"), [("rgnn", ["'rgnn'", "'rgn'"]), ({"haed": 1}, ["'haed'", "'head'"]), ({"head": -1}, ["head"])]
 )

@@ -45,10 +45,16 @@ def test_example_is_a_valid_experiment():
     merged = yaml.safe_load((docs.CONFIG_FOLDER / "config.yaml").read_text(encoding="utf-8"))
     known = deepcopy(merged)
     update_config(merged, yaml.safe_load(docs.EXAMPLE))
-    config = parse_config(merged)
-    assert set(config.methods) == {*known["methods"], "lp-ft"}
-    _, recipe = config.resolve("lp-ft", "emoji")
-    assert recipe.epochs == 12 and recipe.batch_size == config.recipes["emoji"].batch_size
+    config, example = parse_config(merged), yaml.safe_load(docs.EXAMPLE)
+    [name] = example["methods"]
+    assert set(config.methods) == {*known["methods"], name} and name not in known["methods"]
+    assert config.run.methods == example["run"]["methods"]
+    training, recipe = config.resolve(name, "emoji")
+    written = example["methods"][name]
+    assert training.model_dump() == training.model_dump() | {
+        k: written[k] for k in ("train", "objective", "rates", "ema")
+    }
+    assert recipe == config.recipes["emoji"].model_copy(update=written["recipes"]["emoji"])
 
 
 @pytest.mark.parametrize(

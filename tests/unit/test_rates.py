@@ -46,10 +46,18 @@ def no_probe(per_image: bool) -> Iterator[Gradients]:
     raise AssertionError("gradients were asked for")
 
 
-def factors(rates: object, trained: dict, ask: Callable, epoch: int = 0, epochs: int = 10, **options: float) -> Factors:
+def factors(
+    rates: object,
+    trained: dict,
+    ask: Callable,
+    epoch: int = 0,
+    epochs: int = 10,
+    every: list[str] | None = None,
+    **options: float,
+) -> Factors:
     """The factors of an epoch."""
     training = Training(train=["image"], rates=rates, options=config.Options(**options))
-    return Rates(training, trained, epochs, "methods.mine").at(epoch, ask)
+    return Rates(training, trained, epochs, "methods.mine", every).at(epoch, ask)
 
 
 def batches(trained: dict, seeds: list[int]) -> list[Gradients]:
@@ -142,7 +150,7 @@ def test_without_any_gradient_every_tensor_keeps_the_whole_rate(how: str) -> Non
     assert set(factors(how, trained, given_gradients(zero, zero)).values()) == {1.0}
 
 
-# LIBRARY (rates.py, _relative_norms): no layer is trained, so there is no largest ratio: ValueError of max().
+# no layer is trained, so there is no largest ratio: ValueError of max().
 def test_rgn_of_layers_without_layers_is_one_rate_or_refused() -> None:
     trained = tensors(text__clip__ln_final__weight=[1.0], logit_scale=[1.0])
     try:
@@ -248,7 +256,7 @@ def test_a_first_dimension_of_one_is_kept_by_the_released_statistic(shape: tuple
     assert factors("snr-released", trained, given_gradients(tiny, tiny)) == {"logit_scale": 1.0}
 
 
-# LIBRARY (train.py, make_optimizer): with every factor 0, torch raises "optimizer got an empty parameter list". The
+# with every factor 0, torch raises "optimizer got an empty parameter list". The
 # released statistic is a threshold on the size of gradients, so a large model near its optimum may freeze altogether.
 @pytest.mark.parametrize("rates", ["snr-released", {"image": 0, "head": 0}])
 def test_an_epoch_in_which_nothing_is_trained_changes_nothing_or_is_refused(
@@ -294,7 +302,7 @@ def test_only_the_layers_in_training_take_part() -> None:
     assert [list(epoch.values()) for epoch in found] == [[0, 0, 1], [0, 1, 1], [1, 1, 1]]
 
 
-# LIBRARY (rates.py, _gradual): phase = epoch * layers // epochs. With fewer epochs than layers the last phase is not
+# phase = epoch * layers // epochs. With fewer epochs than layers the last phase is not
 # reached: ten epochs (recipe clip) and ViT-B/16's 14 layers end in phase 12 of 13: gradual-first never trains the head
 # and gradual-last never the embedding.
 @pytest.mark.parametrize("epochs", [1, 2, 3, 4, 5, 7, 10, 25])
@@ -329,15 +337,15 @@ def test_an_unknown_part_of_rates_is_named_with_the_entry(classifier: Classifier
         factors({"block-7": 0.1}, dict(classifier.named_parameters()), no_probe)
 
 
-# LIBRARY (rates.py, _per_part): parts are looked up among the trained tensors only, and layers() counts blocks from
+# parts are looked up among the trained tensors only, and layers() counts blocks from
 # the first one there. So with train: [last-blocks] the entry block-0 means another block, and block-11 is unknown.
 def test_parts_of_rates_mean_the_same_blocks_as_parts_of_train(classifier: Classifier, bench: Bench) -> None:
     trained = Weights(classifier, bench.run({"train": ["block-1", "block-2"]})).trained
-    every = parts(name for name, _ in classifier.named_parameters())
-    found = factors({"block-2": 0.5}, trained, no_probe)
-    assert {name for name, factor in found.items() if factor == 0.5} == set(every["block-2"])
+    names = [name for name, _ in classifier.named_parameters()]
+    found = factors({"block-2": 0.5}, trained, no_probe, every=names)
+    assert {name for name, factor in found.items() if factor == 0.5} == set(parts(names)["block-2"])
     with pytest.raises(UserError, match="no part 'block-0'"):
-        factors({"block-0": 0.5}, trained, no_probe)
+        factors({"block-0": 0.5}, trained, no_probe, every=names)
 
 
 # The probe
@@ -369,7 +377,7 @@ def test_the_probe_gives_the_gradients_of_the_first_batches(classifier: Classifi
             torch.testing.assert_close(gradients[name], expected[name], rtol=1e-4, atol=1e-6)
 
 
-# LIBRARY (train.py, probe): a batch of one image takes the first random change of the step's stream, so per image all
+# a batch of one image takes the first random change of the step's stream, so per image all
 # images are turned, shifted and scaled alike, and the noise among them is less than that of the batches in training.
 @pytest.mark.parametrize("changes", [Augmentation(), Augmentation(rotate=20, scale=0.3, shift=0.2, mirror=0.5)])
 def test_gradients_per_image_average_to_those_of_the_batch(
@@ -443,20 +451,16 @@ def test_adam_moves_each_tensor_by_its_factor_times_the_rate(classifier: Classif
     assert all(same_bytes(before[name], after[name]) for name in [*known["block-1"], "logit_scale"])
 
 
-@pytest.mark.parametrize("rates", [{"embedding": 0, "head": 0}, "gradual-first", "gradual-last"])
-def test_a_tensor_with_factor_0_is_bit_identical_after_an_epoch(
-    classifier: Classifier, bench: Bench, rates: object
-) -> None:
+def test_a_tensor_with_factor_0_is_bit_identical_after_an_epoch(classifier: Classifier, bench: Bench) -> None:
     """In spite of weight decay, momentum and the running average."""
     before = clone(classifier.state_dict())
     recipe = Recipe(optimizer="sgd", learning_rate=1e-2, weight_decay=0.1, batch_size=8, epochs=1, warmup=0)
+    rates = {"embedding": 0, "head": 0}
     fit(classifier, bench.run({"train": ["image", "head"], "rates": rates, "ema": 0.5}, recipe))
     known, after = parts(before), classifier.state_dict()
-    frozen = ["embedding", "head"] if isinstance(rates, dict) else ["block-1"]
     for name in before:
-        still = any(name in known[part] for part in frozen)
-        if still or isinstance(rates, dict):
-            assert same_bytes(before[name], after[name]) is (still or name == "logit_scale"), name
+        still = any(name in known[part] for part in rates)
+        assert same_bytes(before[name], after[name]) is (still or name == "logit_scale"), name
 
 
 def test_a_layer_that_sleeps_again_stops_at_once(
@@ -479,7 +483,7 @@ def test_a_layer_that_sleeps_again_stops_at_once(
     assert not torch.equal(ends[0]["image.proj"], ends[1]["image.proj"])
 
 
-# LIBRARY (train.py, probe): sleeping tensors are made to require gradients and stay so when the factors of the next
+# sleeping tensors are made to require gradients and stay so when the factors of the next
 # epoch are the same, because only make_optimizer puts them back. Their gradients then add up step by step and enter the
 # global norm that clips those of the others (a resumed run starts without them, so it ends with other bytes as well).
 @pytest.mark.parametrize("rates", ["snr-released", "rgn"])

@@ -52,7 +52,7 @@ def test_random_texts_encode_like_their_padded_rows(model: Path, seed: int, text
     torch.testing.assert_close(tower.encode(tokens), clip.encode_text(padded, normalize=True))
 
 
-# LIBRARY (text.py, encode): "causal" is assumed. A plain CLIP may have no causal mask (CLIPA's models: pool "last",
+# "causal" is assumed. A plain CLIP may have no causal mask (CLIPA's models: pool "last",
 # no_causal_mask), where attn_mask is None and encode stops with a TypeError; a UserError in __init__ would do, because
 # the random texts of such a vocabulary have other ends too. A tower without projection (proj_type "none") fails alike.
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_other_text_towers_are_encoded_alike_or_refused(text: dict) -> None:
 
 
 def test_another_kind_of_model_is_refused() -> None:
-    with pytest.raises(UserError, match="the text tower of a Linear cannot be used"):
+    with pytest.raises(UserError, match="the text tower of this Linear is not built as"):
         TextTower(nn.Linear(1, 1))
 
 

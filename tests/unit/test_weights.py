@@ -46,7 +46,7 @@ def test_exactly_the_named_parts_are_marked(classifier: Classifier, bench: Bench
     weights = Weights(classifier, run)
     every = {
         **dict(classifier.named_parameters()),
-        **{f"text.{n}": p for n, p in run.references.text.named_parameters()},
+        **{f"text.{n}": p for n, p in (run.references.trained_text or run.references.text).named_parameters()},
     }
     expected = {name for part in wanted for name in parts(every)[part]}
     assert set(weights.trained) == expected
@@ -54,7 +54,7 @@ def test_exactly_the_named_parts_are_marked(classifier: Classifier, bench: Bench
     assert all(weights.trained[name] is every[name] for name in expected)
     assert (weights.text is not None) is ("text" in wanted)
     assert classifier.image.training is any(name.startswith("image.") for name in expected)
-    assert not classifier.head.training and not run.references.text.training
+    assert not classifier.head.training and not (run.references.trained_text or run.references.text).training
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,10 @@ def test_the_average_is_what_is_watched_and_kept(
 def head_of(bench: Bench, run: Run, folder: Path) -> State:
     """Zero-shot head of a model folder with a run's text tower."""
     shutil.copytree(bench.model, folder)
-    text = {name.removeprefix("clip."): tensor for name, tensor in run.references.text.state_dict().items()}
+    text = {
+        name.removeprefix("clip."): tensor
+        for name, tensor in (run.references.trained_text or run.references.text).state_dict().items()
+    }
     save_state(folder / WEIGHTS, load_clip(bench.model).state_dict() | text)
     return zero_shot_head(folder, CLASSES, TEMPLATES)
 
@@ -324,7 +327,7 @@ def test_the_text_tower_moves_only_if_it_is_trained(
 ) -> None:
     run = bench.run({**training, "options": SMALL})
     fit(classifier, run)
-    start, text = load_clip(bench.model).state_dict(), run.references.text.state_dict()
+    start, text = load_clip(bench.model).state_dict(), (run.references.trained_text or run.references.text).state_dict()
     same = {name for name in text if same_bytes(text[name], start[name.removeprefix("clip.")])}
     assert same == ({"clip.logit_scale"} if moves else set(text)), "the classifier's own scale is the one in training"
 
@@ -361,7 +364,10 @@ def kill_and_resume(
             counts.append(len(steps))
         state = clone(classifier.state_dict())
         if "text" in training["train"]:
-            state |= {f"text.{name}": t.clone() for name, t in run.references.text.state_dict().items()}
+            state |= {
+                f"text.{name}": t.clone()
+                for name, t in (run.references.trained_text or run.references.text).state_dict().items()
+            }
         return state, history
 
     counts: list[int] = []
@@ -402,7 +408,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert vars(whole[1]) == vars(resumed[1])
 
 
-# LIBRARY (references.py, contexts): made when first asked for, with the text tower as it is then. Where that is trained
+# made when first asked for, with the text tower as it is then. Where that is trained
 # too, a resumed run makes them from the tuned tower, so the teacher's distribution changes with the kill.
 def test_contexts_of_a_trained_text_tower_survive_a_kill(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     training = FLYP | {"objective": {"flyp": 1, "carft": 10}, "options": SMALL}
@@ -410,7 +416,7 @@ def test_contexts_of_a_trained_text_tower_survive_a_kill(bench: Bench, monkeypat
     assert same_state(whole[0], resumed[0])
 
 
-# LIBRARY (train.py, probe): see test_rates.py; gradients of sleeping tensors that add up are lost by a kill.
+# see test_rates.py; gradients of sleeping tensors that add up are lost by a kill.
 def test_factors_that_stay_the_same_survive_a_kill(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def fixed(self: Rates, ask: Callable) -> dict[str, float]:
         list(ask(False))

@@ -23,16 +23,17 @@ def results(folder: Path) -> dict[str, str]:
 
 
 def test_everything_is_made(smoke: Path) -> None:
-    for name in ("main", "alpha", "ensembles", "effects", "metrics", "cost"):
+    tables = ("main", "alpha", "ensembles", "effects", "metrics", "cost", "methods", "surgical", "choices", "factors")
+    for name in (*tables, "online"):
         for form in ("csv", "md", "tex"):
             assert (smoke / f"results/tables/{name}.{form}").stat().st_size > 0
-    for name in ("frontier", "alpha"):
+    for name in ("frontier", "alpha", "blocks", "shots", "factors"):
         for form in ("svg", "png", "csv"):
             assert (smoke / f"results/figures/{name}.{form}").stat().st_size > 0
     page = (smoke / "results/report.html").read_text()
     assert "<script src" not in page and 'src="http' not in page, "the page needs other files"
     main = pd.read_csv(smoke / "results/tables/main.csv")
-    assert set(main["eval_set"]) == {"id_test", "line", "glyph", "openmoji", "average"}
+    assert set(main["eval_set"]) == {"id_test", "line", "glyph", "openmoji", "average", "effective"}
     assert main[["value", "low", "high"]].notna().all(axis=None)
     assert (main["low"] <= main["high"]).all()
 

@@ -299,7 +299,7 @@ class Pretraining(Section):
     """How the embedded CLIP is made from nothing (target `pretrain`)."""
 
     seed: int = Field(0, description="Seed of the weights, the order of the samples, the captions and the changes.")
-    steps: int = Field(12000, gt=0, description="Optimizer steps.")
+    steps: int = Field(50000, gt=0, description="Optimizer steps.")
     batch_size: int = Field(64, gt=1, description="Image-caption pairs per step.")
     learning_rate: float = Field(1.2e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(

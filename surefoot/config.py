@@ -8,7 +8,7 @@ import re
 from itertools import product
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from surefoot.files import UserError
 
@@ -133,6 +133,14 @@ class Training(Section):
         "rgn (Auto-RGN per tensor, as released) or rgn-group; snr (Auto-SNR as described) or snr-released; "
         "gradual-first or gradual-last (unfreezing from the first or the last layer).",
     )
+
+    @field_validator("objective")
+    @classmethod
+    def _says_something(cls, objective: dict[str, float]) -> dict[str, float]:
+        if not any(objective.values()):
+            raise ValueError("every weight is 0, so there is nothing to minimise")
+        return objective
+
     ema: float | None = Field(
         None, gt=0, lt=1, description="Momentum of an average of the weights over the steps, which replaces them."
     )
@@ -251,7 +259,9 @@ class Surgical(Section):
     tasks: list[Name] = Field(default=[], description="Entries of tasks with a shift of source and target.")
     methods: list[Name] = Field(default=[], description="Entries of methods that adapt: the arms.")
     source: Name = Field("ft", description="Method that makes the source model.")
-    recipe: Name = Field("target", description="Entry of recipes for the adaptation.")
+    recipe: Name = Field(
+        "target", description="Entry of recipes for the adaptation; its rate, keep and head serve not."
+    )
     learning_rates: list[Annotated[float, Field(gt=0)]] = Field(
         default=[1.0e-4, 1.0e-3, 1.0e-2],
         min_length=1,
@@ -401,6 +411,12 @@ class Config(Section):
                 raise ValueError(f"run.baselines: {name} must have start: random, and not stand in run.methods")
         if len(self.run.baselines) == 1:
             raise ValueError("run.baselines: one point makes no line; give two or more, or none")
+        for name in self.run.tasks:
+            if self.tasks[name].shift != "style":
+                raise ValueError(f"run.tasks: {name} has no shifted test set, but targets; use surgical.tasks")
+        for key, names in (("surgical", self.surgical.methods), ("online", self.online.methods)):
+            for name in names:
+                self._check_arm(key, name)
         for name in self.surgical.tasks:
             if self.tasks[name].shift == "style":
                 raise ValueError(
@@ -441,6 +457,19 @@ class Config(Section):
             if needs:
                 raise ValueError(f"run.models: {model} has no text tower, but {method} needs one: {', '.join(needs)}")
 
+    def _check_arm(self, key: str, name: str) -> None:
+        """An arm adapts a source model, so it has no start of its own; online it follows MEMO's loss alone."""
+        arm, plain = self.methods[name], Training()
+        ignored = {"base": None, "tpgm": None, "start": "zero-shot", "share": 1}
+        if key == "online":
+            ignored |= {"objective": plain.objective, "rates": "one", "ema": None}
+        for field, default in ignored.items():
+            if getattr(arm, field) != default:
+                raise ValueError(f"{key}.methods: {name} sets {field}, which has no meaning here")
+        recipe = getattr(self, key).recipe
+        if getattr(self, key).tasks and self.resolve(name, recipe)[1].optimizer == "lbfgs":
+            raise ValueError(f"{key}.methods: {name} uses optimizer lbfgs, which knows no rates and epochs")
+
     def _check_base(self, method: str) -> None:
         chain = [method]
         while base := self.methods[chain[-1]].base:
@@ -478,8 +507,8 @@ class Config(Section):
         try:
             return Training.model_validate(training), Recipe.model_validate(settings)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise ValueError(f"{'.'.join([where, *map(str, first['loc'])])}: {first['msg']}") from None
+            first = next(item for item in error.errors() if _meant(item))
+            raise ValueError(f"{where}.{_message(first, {})}") from None
 
     def grid_points(self, method: str, recipe: str) -> list[dict[str, float]]:
         """All combinations of a method's grid under a recipe; none where it has no grid."""

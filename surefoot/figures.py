@@ -140,7 +140,8 @@ def _draw_line(axis: plt.Axes, baselines: pd.DataFrame, published: dict[str, flo
     grid = np.linspace(cell["in_distribution"].min(), cell["in_distribution"].max(), 100)
     axis.plot(grid, 100 / (1 + np.exp(-(slope * logit(grid) + intercept))), "--", color="0.55", linewidth=1, zorder=0)
     label = "from scratch" if len(baselines) else "standard models"
-    axis.plot(baselines["in_distribution"], baselines["under_shift"], "x", color="0.45", markersize=5, label=label)
+    marker = "x" if len(baselines) else ""
+    axis.plot(baselines["in_distribution"], baselines["under_shift"], marker, color="0.45", markersize=5, label=label)
 
 
 def draw_alpha(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
@@ -172,8 +173,7 @@ def draw_alpha(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
 def block_points(surgical: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
     """One row per (model, shots, arm, task): value and interval on target_test; arms that tune blocks, all or none."""
     how = story["surgical"]
-    none = [m for m in how["methods"] if m not in how["blocks"] and m != how["everything"]][:1]
-    wanted = [*none, *how["blocks"], how["everything"]]
+    wanted = [how["nothing"], *how["blocks"], how["everything"]]
     rows = surgical[surgical["method"].isin(wanted) & surgical["eval_set"].isin(how["tasks"])]
     return rows[["model", "shots", "method", "label", "eval_set", "value", "low", "high"]].reset_index(drop=True)
 
@@ -189,7 +189,8 @@ def draw_blocks(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
             axis.bar(
                 rows["label"], rows["value"], yerr=error, capsize=2.5, color=rows["label"].map(colours), width=0.75
             )
-            axis.set(title=task if points["model"].nunique() == 1 else f"{task}, {model}")
+            shots = f"{rows['shots'].iloc[0]} images a class"
+            axis.set(title=f"{task}, {shots}" if points["model"].nunique() == 1 else f"{task}, {model}, {shots}")
             axis.set_ylabel(f"target test, {_metric_name(story['surgical']['tasks'][task])} (%)")
             axis.tick_params(axis="x", rotation=40)
             plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
@@ -234,7 +235,8 @@ def draw_factors(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
             image = axis.pcolormesh(grid.columns, range(len(order)), grid.to_numpy(), cmap="magma", vmin=0, vmax=1)
             axis.set_yticks(range(len(order)), order)
             axis.invert_yaxis()
-            axis.set(title=f"{story['labels'][method]}\n{task}", xlabel="epoch")
+            shots = f"{rows['shots'].iloc[0]} images a class"
+            axis.set(title=f"{story['labels'][method]}\n{task}, {shots}", xlabel="epoch")
         figure.colorbar(image, ax=[axis for _, axis in panels], label="factor of the learning rate", shrink=0.7)
     return figure
 

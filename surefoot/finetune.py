@@ -60,9 +60,9 @@ class Bench:
     data: Data
     method: dict[str, Any]
 
-    def run(self, base: Path | None, seed: int, progress: Resumable, quiet: bool = False) -> "Trained":
-        """Train under one seed, from the weights of the base where the method has one."""
-        device, name, data = pick_device(), f"{self.method['name']} seed {seed}", self.data
+    def run(self, base: Path | None, seed: int, progress: Resumable, quiet: bool = False, mark: str = "") -> "Trained":
+        """Train under one seed, from the weights of the base where the method has one; `mark` tells runs apart."""
+        device, name, data = pick_device(), f"{self.method['name']} seed {seed}{mark}", self.data
         recipe = config.Recipe.model_validate(self.method["recipe"])
         training = config.Training.model_validate(self.method["training"])
         zero_shot, preprocess = load_state(self.head), Preprocess.of(self.model)
@@ -77,7 +77,9 @@ class Bench:
 
         run = Run(training, recipe, examples, preprocess, references, seed, progress, name, watch, quiet)
         history, radii = History(), {}
-        with metered(len(examples) * recipe.epochs) as cost:
+        processed = len(examples) * (recipe.epochs if recipe.optimizer != "lbfgs" else 1) if training.train else 0
+        processed += training.tpgm.steps * min(training.tpgm.batch_size, len(validation)) if training.tpgm else 0
+        with metered(processed) as cost:
             if training.train:
                 history = (solve if recipe.optimizer == "lbfgs" else fit)(classifier, run)
             if training.tpgm:

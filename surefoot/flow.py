@@ -39,6 +39,24 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _read_of(how: config.Recipe, arm: bool) -> list[str]:
+    """The settings of a recipe that a run reads; an arm of surgical fine-tuning has rate, keep and head elsewhere."""
+    if how.optimizer == "lbfgs":
+        return [f"lbfgs, L2 penalty {_plain(how.weight_decay)}", *_head_of(how)]
+    keys = ["optimizer", "learning_rate", "weight_decay", "batch_size", "epochs"]
+    if arm:
+        keys.remove("learning_rate")
+    plain = config.Recipe()
+    others = [k for k in type(how).model_fields if k not in {*keys, "learning_rate", "augmentation", "head"}]
+    others = [k for k in others if getattr(how, k) != getattr(plain, k) and not (arm and k == "keep")]
+    changed = [] if how.augmentation == config.Augmentation() else ["random changes"]
+    return [f"{key} {_plain(getattr(how, key))}" for key in (*keys, *others)] + changed + ([] if arm else _head_of(how))
+
+
+def _head_of(how: config.Recipe) -> list[str]:
+    return [text for text, on in (("scaled head", how.head.scaled), ("head with bias", how.head.bias)) if on]
+
+
 def either(names: Iterable[str]) -> str:
     """A regular expression that matches exactly these names."""
     return "|".join(sorted(map(re.escape, names), key=len, reverse=True))
@@ -57,7 +75,10 @@ class Plan:
 
     def check(self) -> None:
         """Find mistakes that only the data sets can tell. Raises UserError; also when results/ cannot be written."""
-        _ = self.tasks
+        for name in self.config.surgical.tasks:
+            source = self.config.tasks[name].source or name
+            if self.tasks[source].classes != self.tasks[name].classes:
+                raise UserError(f"tasks.{name}.source: {source} has other classes, so its models cannot be adapted")
         if Path("results").exists() and not os.access("results", os.W_OK):
             raise UserError("the folder results/ is read-only; make it writable and run again")
 
@@ -143,7 +164,10 @@ class Plan:
 
     def method_entry(self, wildcards: Any) -> dict[str, Any]:
         """What a fine-tuning job reads of the config: what is done to the weights, and the resolved recipe."""
-        return self._entry(wildcards, self.config.tasks[wildcards.task].recipe)
+        entry = self._entry(wildcards, self.config.tasks[wildcards.task].recipe)
+        if entry["recipe"]["keep"] == "last":  # then no metric is looked at, and another one reruns nothing
+            del entry["metric"]
+        return entry
 
     def adapt_entry(self, wildcards: Any) -> dict[str, Any]:
         """What an adaptation job reads of the config."""
@@ -320,8 +344,10 @@ class Plan:
             "tasks": {task: self.config.tasks[task].metric for task in how.tasks},
             "shifts": {task: self.config.tasks[task].shift for task in how.tasks},
             "methods": list(how.methods),
-            "blocks": {m: entry.train[0] for m, entry in plain.items() if len(entry.train) == 1},
+            "nothing": next((m for m, entry in plain.items() if not entry.train), ""),
+            "blocks": {m: list(e.train) for m, e in plain.items() if e.train and set(e.train) != {"image", "head"}},
             "everything": next((m for m, entry in plain.items() if set(entry.train) == {"image", "head"}), ""),
+            "source": methods[how.source].label,
             "learning_rates": list(how.learning_rates),
             "shots": list(how.shots),
         }
@@ -340,15 +366,8 @@ class Plan:
             after += [f"{training.share:g} of the images"] if training.share < 1 else []
             after += [] if rates == "one" else [f"rates {rates}"]
             after += [f"EMA {training.ema:g}"] if training.ema else []
-            after += ["TPGM"] if training.tpgm else []
-            plain = config.Recipe()
-            keys = ("optimizer", "learning_rate", "weight_decay", "batch_size", "epochs")
-            shown = [f"{key} {_plain(getattr(how, key))}" for key in keys]
-            shown += [
-                f"{key} {_plain(value)}"
-                for key, value in how
-                if key not in keys and key not in ("augmentation", "warmup", "head") and value != getattr(plain, key)
-            ]
+            after += [f"TPGM, {training.tpgm.steps} steps at {training.tpgm.learning_rate:g}"] if training.tpgm else []
+            shown = _read_of(how, arm=name in surgical.methods and recipe == surgical.recipe)
             pages.append(
                 {
                     "method": name,

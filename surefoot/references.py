@@ -3,7 +3,6 @@
 B batch, C classes, T templates, L tokens, D embedding.
 """
 
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -86,6 +85,3 @@ class References:
         (AutoFT's code keeps the live tensors in its final run, which makes its distances to the start zero.)
         """
         self.start = {name: tensor.detach().clone() for name, tensor in trained.items()}
-
-
-MakeReferences = Callable[[config.Options, int], References]

@@ -19,7 +19,6 @@ TABLE_TITLES = {
     "metrics": "All metrics at the two ends",
     "surgical": "Adapting to a target with few labels: which layers to tune",
     "choices": "Adapting to a target: what validation chose",
-    "factors": "Adapting to a target: learned factors of the learning rate",
     "online": "Adapting online without labels",
     "methods": "The methods",
     "cost": "What it cost",

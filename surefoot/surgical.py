@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from surefoot import config, metrics
+from surefoot import config
 from surefoot.clip import Classifier, Preprocess, State, convention_of, load_state, zero_shot_classifier
 from surefoot.data import Data, Examples
 from surefoot.device import pick_device
 from surefoot.files import UserError, atomic, write_json
+from surefoot.finetune import ACCURACY
 from surefoot.interpolate import check_alike
 from surefoot.layers import layers
 from surefoot.passes import predict
@@ -26,7 +27,6 @@ from surefoot.resume import Resumable
 from surefoot.tasks import Target
 from surefoot.train import Run, fit
 
-METRICS = {"top1": metrics.top1, "mean_per_class": metrics.mean_per_class}
 BATCH = 256  # of forward passes without gradients
 
 
@@ -108,7 +108,7 @@ class Sources:
         method: dict,
     ) -> None:
         self.model, self.head, self.data, self.device = model, head, data, pick_device()
-        self.name, self.metric = method["name"], METRICS[method["metric"]]
+        self.name, self.metric = method["name"], ACCURACY[method["metric"]]
         self.training = config.Training.model_validate(method["training"])
         self.recipe = config.Recipe.model_validate(method["recipe"]).model_copy(update={"keep": "best"})
         self.preprocess = Preprocess.of(model)
@@ -157,7 +157,7 @@ class Sources:
                 history = fit(classifier, run)
                 watched = history.watched
                 progress.forget(f"{name}.pt")
-            reached = max(watched, default=value(classifier))
+            reached = max(watched) if watched else value(classifier)
             trials.append(
                 where
                 | {"learning_rate": learning_rate, "validation": reached, "images": len(train)}
@@ -166,7 +166,7 @@ class Sources:
             if reached > best:
                 best, chosen = reached, len(trials) - 1
                 predicted = predict(classifier, test, self.preprocess, BATCH)
-                factors = _by_layer(history.factors, where) if history else []
+                factors = _by_layer(history.factors, classifier, where) if history else []
         for number, trial in enumerate(trials):
             trial["chosen"] = number == chosen
         table = where | {
@@ -179,10 +179,14 @@ class Sources:
         return found
 
 
-def _by_layer(history: list[dict[str, float]], where: dict[str, Any]) -> list[dict[str, Any]]:
-    """Mean factor of each layer's tensors, epoch by epoch."""
+def _by_layer(history: list[dict[str, float]], classifier: Classifier, where: dict[str, Any]) -> list[dict[str, Any]]:
+    """Mean factor of each layer's trained tensors, epoch by epoch."""
+    every = layers(name for name, _ in classifier.named_parameters())
+    trained = set(history[0]) if history else set()
+    found = {layer: [name for name in names if name in trained] for layer, names in every.items()}
     return [
         where | {"epoch": epoch + 1, "layer": layer, "factor": float(np.mean([factors[n] for n in names]))}
         for epoch, factors in enumerate(history)
-        for layer, names in layers(factors).items()
+        for layer, names in found.items()
+        if names
     ]

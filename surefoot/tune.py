@@ -34,10 +34,11 @@ def tune(
     for number, seed in tqdm(work, desc=benches[0].method["name"]):
         bench, name = benches[number], f"point-{number} seed-{seed}.pt"
         if not (found := progress.load(name)):
-            trained = bench.run(bases[seed], seed, progress, quiet=True)
+            mark = f" point {number}"
+            trained = bench.run(bases[seed], seed, progress, quiet=True, mark=mark)
             found = {"rows": [_score(bench, trained.classifier, data, seed, role) for role in VALIDATION_ROLES]}
             progress.save(name, found)
-            progress.forget(f"{bench.method['name']} seed {seed}.pt")
+            progress.forget(f"{bench.method['name']} seed {seed}{mark}.pt")
         setting = ", ".join(f"{key} {value:g}" for key, value in points[number].items())
         rows += [{"method": bench.method["name"], "point": number, "setting": setting, **row} for row in found["rows"]]
     return pd.DataFrame(rows)

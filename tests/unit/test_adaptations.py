@@ -26,7 +26,7 @@ STORY: dict[str, Any] = {
         "tasks": dict.fromkeys(TASKS, "top1"),
         "shifts": TASKS,
         "methods": ["none", "first", "head", "all"],
-        "blocks": {"first": "first-blocks", "head": "head"},
+        "blocks": {"first": ["first-blocks"], "head": ["head"]},
         "everything": "all",
         "learning_rates": [0.1],
     },

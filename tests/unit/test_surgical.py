@@ -114,7 +114,7 @@ def test_test_labels_choose_nothing(run: Callable, target_data: Data) -> None:
 
 def test_learned_rates_are_recorded_per_layer_and_epoch(run: Callable) -> None:
     factors = run(entry(["head", "last-blocks"], rates="snr-released")).factors
-    assert set(factors["layer"]) == {"block-0", "head"} and set(factors["epoch"]) == {1, 2, 3}
+    assert set(factors["layer"]) == {"block-2", "head"} and set(factors["epoch"]) == {1, 2, 3}
     assert factors["factor"].between(0, 1).all()
     assert not len(run(entry(["head"]), folder="other").factors)
 

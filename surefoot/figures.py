@@ -33,6 +33,7 @@ def draw_figures(tables: Path, story: dict[str, Any], folder: Path) -> None:
     metrics = pd.read_csv(tables / "metrics.csv", keep_default_na=False)
     drawn = [
         ("frontier", frontier_points(metrics, story), draw_frontier),
+        ("robustness", frontier_points(metrics, story), draw_robustness),
         ("alpha", alpha_points(metrics, story), draw_alpha),
     ]
     if story["surgical"]["tasks"]:
@@ -104,7 +105,6 @@ def draw_frontier(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     with _panels(list(points.groupby(["task", "model"], sort=False)), 4.6, 3.8) as (figure, panels):
         for ((task, model), cell), axis in panels:
             lines = [m for m, rows in cell.groupby("method", sort=False) if len(rows) > 1]
-            _draw_line(axis, cell[cell["method"].isin(story["baselines"])], story["tasks"][task]["baseline_line"], cell)
             for colour, method in zip(_colours(len(lines)), lines, strict=True):
                 rows = cell[cell["method"] == method].sort_values("alpha")
                 x, y = rows["in_distribution"], rows["under_shift"]
@@ -112,6 +112,7 @@ def draw_frontier(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
                 half = rows[rows["alpha"] == fixed]
                 axis.plot(half["in_distribution"], half["under_shift"], "D", color=colour, markersize=6)
                 axis.plot(x.iloc[-1:], y.iloc[-1:], "s", color=colour, markersize=7)
+            cell = cell[~cell["method"].isin(story["baselines"])]
             start = cell[cell["alpha"] == 0].iloc[0]
             axis.plot(start["in_distribution"], start["under_shift"], "*", color="black", markersize=13, zorder=5)
             handles = [
@@ -142,6 +143,36 @@ def _draw_line(axis: plt.Axes, baselines: pd.DataFrame, published: dict[str, flo
     label = "from scratch" if len(baselines) else "standard models"
     marker = "x" if len(baselines) else ""
     axis.plot(baselines["in_distribution"], baselines["under_shift"], marker, color="0.45", markersize=5, label=label)
+
+
+def draw_robustness(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
+    """Effective robustness: the methods above the line of standard models, a point each for alpha 1 and zero-shot."""
+    labels = story["labels"]
+    with _panels(list(points.groupby(["task", "model"], sort=False)), 4.6, 3.8) as (figure, panels):
+        for ((task, model), cell), axis in panels:
+            baselines = cell["method"].isin(story["baselines"])
+            _draw_line(axis, cell[baselines], story["tasks"][task]["baseline_line"], cell)
+            ends = cell[~baselines].loc[lambda rows: rows.groupby("method", sort=False)["alpha"].idxmax()]
+            for colour, (_, row) in zip(_colours(len(ends)), ends.iterrows(), strict=True):
+                shape = {"marker": "s", "markersize": 6} if row["alpha"] else {"marker": "*", "markersize": 11}
+                where = (row["in_distribution"], row["under_shift"])
+                axis.plot(
+                    *where,
+                    color=colour if row["alpha"] else "black",
+                    linestyle="",
+                    label=labels[row["method"]],
+                    **shape,
+                )
+            axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+            axis.set(
+                title=f"{task}, {model}",
+                xlabel=f"{story['titles']['id_test']}, {_metric(story, task)} (%)",
+                ylabel=f"{story['titles'][AVERAGE]} (%)",
+            )
+            if story["logit_axes"]:
+                _logit(axis)
+            axis.grid(True, color="0.92", linewidth=0.7)
+    return figure
 
 
 def draw_alpha(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:

@@ -302,6 +302,8 @@ class Plan:
     def figures(self) -> tuple[str, ...]:
         """Names of the figures of the run."""
         how, found = self.config.surgical, FIGURES
+        published = any(self.config.tasks[task].baseline_line for task in self.config.run.tasks)
+        found += ("robustness",) if self.config.run.baselines or published else ()
         if how.tasks:
             found += ("blocks",) + (("shots",) if len(how.shots) > 1 else ())
             learned = any(isinstance(r := self.config.methods[m].rates, str) and r != "one" for m in how.methods)

@@ -27,7 +27,7 @@ def test_everything_is_made(smoke: Path) -> None:
     for name in (*tables, "online"):
         for form in ("csv", "md", "tex"):
             assert (smoke / f"results/tables/{name}.{form}").stat().st_size > 0
-    for name in ("frontier", "alpha", "blocks", "shots", "factors"):
+    for name in ("frontier", "robustness", "alpha", "blocks", "shots", "factors"):
         for form in ("svg", "png", "csv"):
             assert (smoke / f"results/figures/{name}.{form}").stat().st_size > 0
     page = (smoke / "results/report.html").read_text()

@@ -3,14 +3,15 @@
 No torch here: the Snakefile imports this module. The JSON schema in config/schema.json is generated from it.
 """
 
-import difflib
 import re
 from itertools import product
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from surefoot.consistency import inconsistencies
 from surefoot.files import UserError
+from surefoot.mistakes import messages, suggestion
 
 # The names of what the library registers; a contract test holds them equal to the registries.
 TermName = Literal[
@@ -134,17 +135,17 @@ class Training(Section):
         "gradual-first or gradual-last (unfreezing from the first or the last layer).",
     )
 
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="Momentum of an average of the weights over the steps, which replaces them."
+    )
+    tpgm: Tpgm | None = Field(None, description="Project the final weights (null: not).")
+
     @field_validator("objective")
     @classmethod
     def _says_something(cls, objective: dict[str, float]) -> dict[str, float]:
         if not any(objective.values()):
             raise ValueError("every weight is 0, so there is nothing to minimise")
         return objective
-
-    ema: float | None = Field(
-        None, gt=0, lt=1, description="Momentum of an average of the weights over the steps, which replaces them."
-    )
-    tpgm: Tpgm | None = Field(None, description="Project the final weights (null: not).")
 
 
 class Method(Training):
@@ -278,7 +279,7 @@ class Online(Section):
     tasks: list[Name] = Field(default=[], description="Entries of surgical.tasks.")
     methods: list[Name] = Field(default=[], description="Entries of methods: which parts move.")
     recipe: Name = Field(
-        "online", description="Entry of recipes: learning rate, weight decay and changes of the copies."
+        "online", description="Entry of recipes: weight decay and changes of the copies; SGD is plain."
     )
     copies: int = Field(16, gt=1, description="Changed copies of each image, whose mean prediction gets certain.")
     learning_rates: list[Annotated[float, Field(gt=0)]] = Field(
@@ -364,122 +365,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
-        for key, names, known in (
-            ("run.tasks", self.run.tasks, self.tasks),
-            ("run.models", self.run.models, self.models),
-            ("run.methods", self.run.methods, self.methods),
-            ("run.baselines", self.run.baselines, self.methods),
-            ("run.reference", [self.run.reference] if self.run.reference else [], self.run.methods),
-            ("surgical.tasks", self.surgical.tasks, self.tasks),
-            ("surgical.methods", self.surgical.methods, self.methods),
-            ("surgical.source", [self.surgical.source] if self.surgical.tasks else [], self.methods),
-            ("surgical.recipe", [self.surgical.recipe] if self.surgical.tasks else [], self.recipes),
-            ("online.tasks", self.online.tasks, self.surgical.tasks),
-            ("online.methods", self.online.methods, self.methods),
-            ("online.recipe", [self.online.recipe] if self.online.tasks else [], self.recipes),
-            *((f"tasks.{n}.source", [task.source], self.tasks) for n, task in self.tasks.items() if task.source),
-            *((f"tasks.{n}.recipe", [task.recipe], self.recipes) for n, task in self.tasks.items()),
-            *((f"methods.{n}.recipes", method.recipes, self.recipes) for n, method in self.methods.items()),
-            *((f"methods.{n}.grids", method.grids, self.recipes) for n, method in self.methods.items()),
-        ):
-            for name in names:
-                if name not in known:
-                    raise ValueError(f"{key}: unknown name {name!r}{suggestion(name, known)}")
-        if abs(round(1 / self.alpha_step) * self.alpha_step - 1) > 1e-9:
-            raise ValueError(f"alpha_step: {self.alpha_step} does not divide 1; try 0.1 or 0.05")
-        if self.fixed_alpha not in self.alphas:
-            raise ValueError(f"fixed_alpha: {self.fixed_alpha} is not on the grid {self.alphas}")
-        if not any(self.methods[method].changes_weights for method in self.run.methods):
-            raise ValueError("run.methods: none of them trains anything; add one that does, such as ft")
-        lists = {f"run.{key}": value for key, value in self.run if isinstance(value, list)}
-        for name in ("surgical", "online"):
-            lists |= {f"{name}.{key}": value for key, value in getattr(self, name) if isinstance(value, list)}
-        for key, names in {"seeds": self.seeds, **lists}.items():
-            if len(set(names)) < len(names):
-                raise ValueError(f"{key}: an entry stands twice in {names}")
-        for name, task in self.tasks.items():
-            if task.family not in self.image_size:
-                raise ValueError(f"image_size: missing key {task.family}, the family of task {name}")
-        for pair in self.run.pairs:
-            if pair not in self.run.methods:
-                near = suggestion(pair, self.run.methods)
-                raise ValueError(f"run.pairs: {pair!r} is not in run.methods (or set run.pairs to []){near}")
-            if not self.methods[pair].changes_weights:
-                raise ValueError(f"run.pairs: {pair} trains nothing, so two seeds of it are one model")
-        for name in self.run.baselines:
-            if self.methods[name].start != "random" or name in self.run.methods:
-                raise ValueError(f"run.baselines: {name} must have start: random, and not stand in run.methods")
-        if len(self.run.baselines) == 1:
-            raise ValueError("run.baselines: one point makes no line; give two or more, or none")
-        for name in self.run.tasks:
-            if self.tasks[name].shift != "style":
-                raise ValueError(f"run.tasks: {name} has no shifted test set, but targets; use surgical.tasks")
-        for key, names in (("surgical", self.surgical.methods), ("online", self.online.methods)):
-            for name in names:
-                self._check_arm(key, name)
-        for name in self.surgical.tasks:
-            if self.tasks[name].shift == "style":
-                raise ValueError(
-                    f"surgical.tasks: {name} has no targets; use a task with shift corrupt, subtype or flip"
-                )
-        for name, method in self.methods.items():
-            for recipe in method.recipes:
-                self.resolve(name, recipe)
-            for recipe in method.grids:
-                points = self.grid_points(name, recipe)
-                if len(points) != self.tuning.settings:
-                    raise ValueError(
-                        f"methods.{name}.grids.{recipe}: {len(points)} settings, but every method tries "
-                        f"{self.tuning.settings} (tuning.settings)"
-                    )
-                for point in points:
-                    self.resolve(name, recipe, point)
-            self._check_base(name)
-            if method.start == "random" and method.base:
-                raise ValueError(f"methods.{name}: start random and base {method.base} exclude each other")
-            if method.share < 1 and not method.train:
-                raise ValueError(f"methods.{name}.share: nothing is trained")
-        for name in self.run.models:
-            if self.models[name].tower:
-                self._check_without_text(name)
+        if found := inconsistencies(self):
+            raise ValueError("\n  ".join(found))
         return self
-
-    def _check_without_text(self, model: str) -> None:
-        run, surgical = self.run, self.surgical
-        pairs = [(method, self.tasks[task].recipe) for task in run.tasks for method in (*run.methods, *run.baselines)]
-        if surgical.tasks:
-            pairs += [(surgical.source, self.tasks[task].recipe) for task in surgical.tasks]
-            pairs += [(method, surgical.recipe) for method in surgical.methods]
-        for method, recipe in pairs:
-            training, _ = self.resolve(method, recipe)
-            needs = [f"objective {term}" for term in training.objective if term in TEXT_TERMS]
-            needs += ["train: text"] if "text" in training.train else []
-            if needs:
-                raise ValueError(f"run.models: {model} has no text tower, but {method} needs one: {', '.join(needs)}")
-
-    def _check_arm(self, key: str, name: str) -> None:
-        """An arm adapts a source model, so it has no start of its own; online it follows MEMO's loss alone."""
-        arm, plain = self.methods[name], Training()
-        ignored = {"base": None, "tpgm": None, "start": "zero-shot", "share": 1}
-        if key == "online":
-            ignored |= {"objective": plain.objective, "rates": "one", "ema": None}
-        for field, default in ignored.items():
-            if getattr(arm, field) != default:
-                raise ValueError(f"{key}.methods: {name} sets {field}, which has no meaning here")
-        recipe = getattr(self, key).recipe
-        if getattr(self, key).tasks and self.resolve(name, recipe)[1].optimizer == "lbfgs":
-            raise ValueError(f"{key}.methods: {name} uses optimizer lbfgs, which knows no rates and epochs")
-
-    def _check_base(self, method: str) -> None:
-        chain = [method]
-        while base := self.methods[chain[-1]].base:
-            if base not in self.methods:
-                raise ValueError(f"methods.{chain[-1]}.base: unknown name {base!r}{suggestion(base, self.methods)}")
-            if base in chain:
-                raise ValueError(f"methods.{method}.base: {' -> '.join([*chain, base])} goes in a circle")
-            chain.append(base)
-        if len(chain) > 1 and not self.methods[chain[1]].changes_weights:
-            raise ValueError(f"methods.{method}.base: {chain[1]} trains nothing; leave base out")
 
     @property
     def alphas(self) -> list[float]:
@@ -507,8 +395,7 @@ class Config(Section):
         try:
             return Training.model_validate(training), Recipe.model_validate(settings)
         except ValidationError as error:
-            first = next(item for item in error.errors() if _meant(item))
-            raise ValueError(f"{where}.{_message(first, {})}") from None
+            raise ValueError(f"{where}.{messages(error, Training)[0]}") from None
 
     def grid_points(self, method: str, recipe: str) -> list[dict[str, float]]:
         """All combinations of a method's grid under a recipe; none where it has no grid."""
@@ -516,59 +403,10 @@ class Config(Section):
         return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())] if grid else []
 
 
-def suggestion(name: str, known: Any) -> str:
-    """'; did you mean …' with the nearest known name, or the list of all."""
-    names = sorted(map(str, known))
-    near = difflib.get_close_matches(str(name), names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
-
-
 def parse_config(raw: dict[str, Any]) -> Config:
     """Check a merged config. Raises UserError with one line per mistake, each with the key and the nearest name."""
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
-        lines = [_message(item, raw) for item in error.errors() if _meant(item)]
+        lines = messages(error, Config)
     raise UserError("mistakes in the config:\n  " + "\n  ".join(lines))
-
-
-def _meant(item: Any) -> bool:
-    """Whether an error is of the form of a value that the user wrote: a name or a map, where either may stand."""
-    branches = [str(part) for part in item["loc"] if str(part).startswith(("literal[", "dict["))]
-    if not branches:
-        return True
-    return isinstance(item["input"], str) if branches[0].startswith("literal[") else item["type"] != "dict_type"
-
-
-def _message(item: Any, raw: dict[str, Any]) -> str:
-    path = [str(part) for part in item["loc"] if not str(part).startswith(("literal[", "dict["))]
-    key = ".".join(path).removesuffix(".[key]")
-    if item["type"] == "extra_forbidden":
-        return f"unknown key {key}{suggestion(path[-1], _fields_at(path[:-1]))}"
-    if item["type"] == "missing":
-        return f"missing key {key}"
-    if item["type"] == "literal_error":
-        allowed = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        name = path[-2] if path[-1] == "[key]" else item["input"]
-        return f"{key}: unknown value {name!r}{suggestion(name, allowed)}"
-    message = item["msg"].removeprefix("Value error, ")
-    return f"{key}: {message}" if key else message
-
-
-def _fields_at(path: list[str]) -> list[str]:
-    """The keys that the schema knows at a path."""
-    schema = Config.model_json_schema()
-    node = schema
-    for part in path:
-        node = _resolve(schema, node)
-        free = next(iter(node.get("patternProperties", {}).values()), None) or node.get("additionalProperties")
-        inner = node.get("properties", {}).get(part) or free or node.get("items") or {}
-        node = inner if isinstance(inner, dict) else {}
-    return list(_resolve(schema, node).get("properties", {}))
-
-
-def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    for option in [node, *node.get("allOf", []), *node.get("anyOf", [])]:
-        if "$ref" in option:
-            return schema["$defs"][option["$ref"].rsplit("/", 1)[1]]
-    return node

@@ -1,0 +1,163 @@
+"""The checks between the sections of a config: names that must be known, and entries that exclude each other."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from surefoot.mistakes import suggestion
+
+if TYPE_CHECKING:
+    from surefoot.config import Config
+
+
+def inconsistencies(config: "Config") -> list[str]:
+    """One line per mistake, each with its key, of the first check that finds any: later ones build on the earlier."""
+    return next((found for check in CHECKS if (found := list(check(config)))), [])
+
+
+def _unknown_names(config: "Config") -> Iterator[str]:
+    run, surgical, online = config.run, config.surgical, config.online
+    for key, names, known in (
+        ("run.tasks", run.tasks, config.tasks),
+        ("run.models", run.models, config.models),
+        ("run.methods", run.methods, config.methods),
+        ("run.baselines", run.baselines, config.methods),
+        ("run.reference", [run.reference] if run.reference else [], run.methods),
+        ("surgical.tasks", surgical.tasks, config.tasks),
+        ("surgical.methods", surgical.methods, config.methods),
+        ("surgical.source", [surgical.source] if surgical.tasks else [], config.methods),
+        ("surgical.recipe", [surgical.recipe] if surgical.tasks else [], config.recipes),
+        ("online.tasks", online.tasks, surgical.tasks),
+        ("online.methods", online.methods, config.methods),
+        ("online.recipe", [online.recipe] if online.tasks else [], config.recipes),
+        *((f"tasks.{n}.source", [task.source], config.tasks) for n, task in config.tasks.items() if task.source),
+        *((f"tasks.{n}.recipe", [task.recipe], config.recipes) for n, task in config.tasks.items()),
+        *((f"methods.{n}.base", [entry.base], config.methods) for n, entry in config.methods.items() if entry.base),
+        *((f"methods.{n}.recipes", entry.recipes, config.recipes) for n, entry in config.methods.items()),
+        *((f"methods.{n}.grids", entry.grids, config.recipes) for n, entry in config.methods.items()),
+    ):
+        for name in names:
+            if name not in known:
+                yield f"{key}: unknown name {name!r}{suggestion(name, known)}"
+
+
+def _grid_of_alphas(config: "Config") -> Iterator[str]:
+    if abs(round(1 / config.alpha_step) * config.alpha_step - 1) > 1e-9:
+        yield f"alpha_step: {config.alpha_step} does not divide 1; try 0.1 or 0.05"
+    elif config.fixed_alpha not in config.alphas:
+        yield f"fixed_alpha: {config.fixed_alpha} is not on the grid {config.alphas}"
+
+
+def _lists(config: "Config") -> Iterator[str]:
+    found = {"seeds": config.seeds}
+    for section in ("run", "surgical", "online"):
+        entries = getattr(config, section)
+        found |= {f"{section}.{key}": value for key, value in entries if isinstance(value, list)}
+    for key, names in found.items():
+        if len(set(names)) < len(names):
+            yield f"{key}: an entry stands twice in {names}"
+
+
+def _tasks(config: "Config") -> Iterator[str]:
+    for name, task in config.tasks.items():
+        if task.family not in config.image_size:
+            yield f"image_size: missing key {task.family}, the family of task {name}"
+    for name in config.run.tasks:
+        if config.tasks[name].shift != "style":
+            yield f"run.tasks: {name} has no shifted test set, but targets; use surgical.tasks"
+    for name in config.surgical.tasks:
+        if config.tasks[name].shift == "style":
+            yield f"surgical.tasks: {name} has no targets; use a task with shift corrupt, subtype or flip"
+
+
+def _methods(config: "Config") -> Iterator[str]:
+    for name, method in config.methods.items():
+        try:
+            for recipe in method.recipes:
+                config.resolve(name, recipe)
+            for recipe in method.grids:
+                points = config.grid_points(name, recipe)
+                if len(points) != config.tuning.settings:
+                    yield (
+                        f"methods.{name}.grids.{recipe}: {len(points)} settings, but every method tries "
+                        f"{config.tuning.settings} (tuning.settings)"
+                    )
+                for point in points:
+                    config.resolve(name, recipe, point)
+        except ValueError as error:
+            yield str(error)
+        if method.start == "random" and method.base:
+            yield f"methods.{name}: start random and base {method.base} exclude each other"
+        if method.share < 1 and not method.train:
+            yield f"methods.{name}.share: nothing is trained"
+        yield from _bases(config, name)
+
+
+def _bases(config: "Config", method: str) -> Iterator[str]:
+    chain = [method]
+    while base := config.methods[chain[-1]].base:
+        if base in chain:
+            if base == method == min(chain):  # a circle is said once, not by each that leads into it
+                yield f"methods.{method}.base: {' -> '.join([*chain, base])} goes in a circle"
+            return
+        chain.append(base)
+    if len(chain) > 1 and not config.methods[chain[1]].changes_weights:
+        yield f"methods.{method}.base: {chain[1]} trains nothing; leave base out"
+
+
+def _run(config: "Config") -> Iterator[str]:
+    run, methods = config.run, config.methods
+    if not any(methods[method].changes_weights for method in run.methods):
+        yield "run.methods: none of them trains anything; add one that does, such as ft"
+    for name in run.methods:
+        if methods[name].start == "random":
+            yield f"run.methods: {name} starts from random weights and has no line; use run.baselines"
+    for name in run.baselines:
+        if methods[name].start != "random":
+            yield f"run.baselines: {name} must have start: random"
+    if len(run.baselines) == 1:
+        yield "run.baselines: one point makes no line; give two or more, or none"
+    for pair in run.pairs:
+        if pair not in run.methods:
+            near = suggestion(pair, run.methods)
+            yield f"run.pairs: {pair!r} is not in run.methods (or set run.pairs to []){near}"
+        elif not methods[pair].changes_weights:
+            yield f"run.pairs: {pair} trains nothing, so two seeds of it are one model"
+
+
+def _arms(config: "Config") -> Iterator[str]:
+    """An arm adapts a source model, so it has no start of its own; online it follows MEMO's loss alone."""
+    from surefoot.config import Training
+
+    start = {"base": None, "tpgm": None, "start": "zero-shot", "share": 1}
+    loss = {"objective": Training().objective, "rates": "one", "ema": None}
+    for section, ignored in (("surgical", start), ("online", start | loss)):
+        how = getattr(config, section)
+        for name in how.methods:
+            arm = config.methods[name]
+            for field, default in ignored.items():
+                if getattr(arm, field) != default:
+                    yield f"{section}.methods: {name} sets {field}, which has no meaning here"
+            if how.tasks and config.resolve(name, how.recipe)[1].optimizer == "lbfgs":
+                yield f"{section}.methods: {name} uses optimizer lbfgs, which knows no rates and epochs"
+
+
+def _text_towers(config: "Config") -> Iterator[str]:
+    from surefoot.config import TEXT_TERMS
+
+    run, surgical, online, tasks = config.run, config.surgical, config.online, config.tasks
+    pairs = [(method, tasks[task].recipe) for task in run.tasks for method in (*run.methods, *run.baselines)]
+    if surgical.tasks:
+        pairs += [(surgical.source, tasks[task].recipe) for task in surgical.tasks]
+        pairs += [(method, surgical.recipe) for method in surgical.methods]
+    if online.tasks:
+        pairs += [(method, online.recipe) for method in online.methods]
+    for model in (name for name in run.models if config.models[name].tower):
+        for method, recipe in dict.fromkeys(pairs):
+            training, _ = config.resolve(method, recipe)
+            needs = [f"objective {term}" for term in training.objective if term in TEXT_TERMS]
+            needs += ["train: text"] if "text" in training.train else []
+            if needs:
+                yield f"run.models: {model} has no text tower, but {method} needs one: {', '.join(needs)}"
+
+
+CHECKS = (_unknown_names, _grid_of_alphas, _lists, _tasks, _methods, _run, _arms, _text_towers)

@@ -1,0 +1,61 @@
+"""What a mistake in a config reads like: one line with the key, and the nearest known name."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+
+def suggestion(name: str, known: Iterable) -> str:
+    """'; did you mean …' with the nearest known name, or the list of all."""
+    names = sorted(map(str, known))
+    near = difflib.get_close_matches(str(name), names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
+
+
+def messages(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One line per mistake, or more where a check between the sections found several."""
+    return [_message(item, model) for item in error.errors() if _meant(item)]
+
+
+def _meant(item: Any) -> bool:
+    """Whether an error is of the form of a value that the user wrote: a name or a map, where either may stand."""
+    branches = [str(part) for part in item["loc"] if str(part).startswith(("literal[", "dict["))]
+    if not branches:
+        return True
+    return isinstance(item["input"], str) if branches[0].startswith("literal[") else item["type"] != "dict_type"
+
+
+def _message(item: Any, model: type[BaseModel]) -> str:
+    path = [str(part) for part in item["loc"] if not str(part).startswith(("literal[", "dict["))]
+    key = ".".join(path).removesuffix(".[key]")
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {key}{suggestion(path[-1], _fields_at(path[:-1], model))}"
+    if item["type"] == "missing":
+        return f"missing key {key}"
+    if item["type"] == "literal_error":
+        allowed = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        name = path[-2] if path[-1] == "[key]" else item["input"]
+        return f"{key}: unknown value {name!r}{suggestion(name, allowed)}"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message
+
+
+def _fields_at(path: list[str], model: type[BaseModel]) -> list[str]:
+    """The keys that the schema knows at a path."""
+    schema = model.model_json_schema()
+    node = schema
+    for part in path:
+        node = _resolve(schema, node)
+        free = next(iter(node.get("patternProperties", {}).values()), None) or node.get("additionalProperties")
+        inner = node.get("properties", {}).get(part) or free or node.get("items") or {}
+        node = inner if isinstance(inner, dict) else {}
+    return list(_resolve(schema, node).get("properties", {}))
+
+
+def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    for option in [node, *node.get("allOf", []), *node.get("anyOf", [])]:
+        if "$ref" in option:
+            return schema["$defs"][option["$ref"].rsplit("/", 1)[1]]
+    return node

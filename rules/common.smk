@@ -9,12 +9,14 @@ from snakemake.exceptions import WorkflowError
 from surefoot import flow
 from surefoot.config import parse_config
 from surefoot.files import UserError
+from surefoot.flow_search import Searches
 from surefoot.fingerprint import code_digest
 
 flow.share_library()
 try:
     PLAN = flow.Plan(parse_config(config))
     PLAN.check()
+    SEARCHES = Searches(PLAN)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 except ModuleNotFoundError as error:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from surefoot.data import Data, split_folders
 from surefoot.finetune import Bench, finetune
 from surefoot.job import job, paths
+from surefoot.learned import learned_entry, read_objective
 from surefoot.resume import Resumable, fingerprint, state_folder
 from surefoot.tasks import load_task
 
@@ -29,14 +30,16 @@ def main(
 
 if "snakemake" in globals():
     with job(snakemake.log[0]):
-        given, out = snakemake.params, snakemake.output
+        given, out, method = snakemake.params, snakemake.output, snakemake.params.method
+        for objective in paths(snakemake.input.get("objective", [])):
+            method = learned_entry(method, read_objective(objective))
         main(
             model=Path(snakemake.input.model),
             head=Path(snakemake.input.head),
             bases=paths(snakemake.input.bases),
             data=Data(load_task(given.task), split_folders(snakemake.input.splits)),
             task=given.task,
-            method=given.method,
+            method=method,
             code=given.code,
             outputs=list(zip(paths(out.weights), paths(out.record), paths(out.meter), strict=True)),
         )

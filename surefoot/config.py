@@ -7,11 +7,12 @@ import re
 from itertools import product
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from surefoot.consistency import inconsistencies
 from surefoot.files import UserError
 from surefoot.mistakes import messages, suggestion
+from surefoot.spaces import Dimension, MetricName, Name, Search, Section, Space
 
 # The names of what the library registers; a contract test holds them equal to the registries.
 TermName = Literal[
@@ -19,7 +20,6 @@ TermName = Literal[
 ]
 PartName = Literal["image", "text", "head", "logit_scale", "embedding", "first-blocks", "middle-blocks", "last-blocks"]
 RatesName = Literal["one", "rgn", "rgn-group", "snr", "snr-released", "gradual-first", "gradual-last"]
-MetricName = Literal["top1", "mean_per_class", "macro_f1", "worst_group", "nll", "ece"]
 FamilyName = Literal["emoji"]
 TowerName = Literal["resnet26", "resnet50"]
 
@@ -28,10 +28,9 @@ PART_NAMES: tuple[str, ...] = get_args(PartName)
 RATES_NAMES: tuple[str, ...] = get_args(RatesName)
 METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
 TOWER_NAMES: tuple[str, ...] = get_args(TowerName)
+NORMS: tuple[TermName, ...] = ("l1zero", "l2zero", "l1init", "l2init")
 TEXT_TERMS: tuple[TermName, ...] = ("flyp", "lipsum", "carft")  # what an image tower alone cannot compute
 
-# A dot would clash with what the workflow appends, as in ft.pair.
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_@-]*$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -45,10 +44,18 @@ def _known_part(name: str) -> str:
 Part = Annotated[str, AfterValidator(_known_part)]
 
 
-class Section(BaseModel):
-    """A part of the config: unknown keys are errors."""
+def _known_term(key: str) -> str:
+    name, at, part = key.partition("@")
+    if name not in TERM_NAMES:
+        raise ValueError(f"unknown value {name!r}{suggestion(name, TERM_NAMES)}")
+    if at and name not in NORMS:
+        raise ValueError(f"only {', '.join(NORMS)} can be of one part, as in l2init@head")
+    if at:
+        _known_part(part)
+    return key
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+TermKey = Annotated[str, AfterValidator(_known_term)]
 
 
 class Augmentation(Section):
@@ -82,7 +89,12 @@ class Recipe(Section):
     keep: Literal["last", "best"] = Field(
         "last", description="The weights after the last epoch, or after the epoch that is best on id_val."
     )
-    warmup: int = Field(500, ge=0, description="Steps of linear warm-up, at most a tenth of all steps.")
+    steps: int | None = Field(None, gt=0, description="Number of steps, whatever the epochs; null: all epochs.")
+    batches: Literal["epochs", "draws"] = Field(
+        "epochs", description="Every image once an epoch, or each batch drawn anew (AutoFT's released code)."
+    )
+    warmup: int = Field(500, ge=0, description="Steps of linear warm-up, at most warmup_share of all steps.")
+    warmup_share: Share = Field(0.1, description="Largest part of all steps that is warm-up.")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate after warm-up.")
     clip_norm: float | None = Field(1.0, gt=0, description="Largest global gradient norm; null: no clipping.")
     label_smoothing: float = Field(0, ge=0, lt=1, description="Part of the target spread evenly over the classes.")
@@ -108,6 +120,16 @@ class Options(Section):
     lipsum_length: int = Field(8, gt=0, description="Random tokens per text (Lipsum-FT's L).")
     kd_temperature: float = Field(10, gt=0, description="Temperature of both distributions in kd.")
     carft_temperature: float = Field(1, gt=0, description="Temperature of both context distributions in carft.")
+    distances: Literal["start", "live"] = Field(
+        "start",
+        description="What l1init and l2init measure from: a copy of the start, or the live weights, which makes them 0 "
+        "(the final run of AutoFT's released code).",
+    )
+    head: Literal["trained", "derived"] = Field(
+        "trained",
+        description="A trained head as it ends, or its rows made anew from the tuned text tower (an earlier state of "
+        "AutoFT's code).",
+    )
     probe_batches: int = Field(5, gt=0, description="Batches whose gradients set the rates rgn and snr of an epoch.")
     snr_threshold: Share = Field(0.2, description="Tensors whose snr, relative to the largest, is lower are frozen.")
 
@@ -124,8 +146,11 @@ class Training(Section):
         description="Parts that are trained; the others stay bit-identical. Any of " + ", ".join(PART_NAMES) + ", or "
         "block-k with k from 0. first-blocks and last-blocks are a quarter of the blocks, middle-blocks the rest.",
     )
-    objective: dict[TermName, Weight] = Field(
-        default={"ce": 1.0}, min_length=1, description="Terms of the loss and their weights."
+    objective: dict[TermKey, Weight] = Field(
+        default={"ce": 1.0},
+        min_length=1,
+        description="Terms of the loss and their weights: " + ", ".join(TERM_NAMES) + "; "
+        "a norm (l1zero, l2zero, l1init, l2init) may be of one part, as in l2init@head.",
     )
     options: Options = Field(Options(), description="Settings of single terms and rates.")
     rates: RatesName | dict[Part, Weight] = Field(
@@ -135,6 +160,7 @@ class Training(Section):
         "gradual-first or gradual-last (unfreezing from the first or the last layer).",
     )
 
+    decays: dict[Part, Weight] = Field(default={}, description="Factors of the weight decay per part (1 if not named).")
     ema: float | None = Field(
         None, gt=0, lt=1, description="Momentum of an average of the weights over the steps, which replaces them."
     )
@@ -360,6 +386,8 @@ class Config(Section):
     methods: dict[Name, Method] = Field(description="Known methods.")
     surgical: Surgical = Field(Surgical(), description="Adaptation to targets with few labels.")
     online: Online = Field(Online(), description="Unsupervised adaptation to streams.")
+    spaces: dict[Name, Space] = Field(default={}, description="Known search spaces.")
+    search: Search = Field(Search(), description="Searches for a learned objective (AutoFT).")
     tuning: Tuning = Field(Tuning(), description="Choosing recipes on validation images.")
     pretraining: Pretraining = Field(Pretraining(), description="How the embedded CLIP is made.")
 
@@ -380,27 +408,65 @@ class Config(Section):
 
         Raises ValueError for an unknown key or value.
         """
-        where = f"methods.{method}.recipes.{recipe}"
         training = self.methods[method].model_dump(include=set(Training.model_fields))
-        settings = self.recipes[recipe].model_dump()
-        for key, value in {**self.methods[method].recipes.get(recipe, {}), **(changes or {})}.items():
-            if key in settings:
-                settings[key] = value
-            elif key in training:
-                training[key] = value
-            elif (part := key.partition("."))[1] and isinstance(training.get(part[0]), dict):
-                training[part[0]] = {**training[part[0]], part[2]: value}
-            else:
-                raise ValueError(f"{where}: unknown key {key!r}{suggestion(key, [*settings, *training])}")
-        try:
-            return Training.model_validate(training), Recipe.model_validate(settings)
-        except ValidationError as error:
-            raise ValueError(f"{where}.{messages(error, Training)[0]}") from None
+        own = self.methods[method].recipes.get(recipe, {})
+        where = f"methods.{method}.recipes.{recipe}"
+        return changed(training, self.recipes[recipe].model_dump(), {**own, **(changes or {})}, where)
+
+    def dimensions(self, space: str, recipe: str) -> dict[str, float | Dimension]:
+        """The dimensions of a search space under a recipe, with ranges in absolute values.
+
+        Raises ValueError for a range relative to a value that the method does not have.
+        """
+        training, how = self.resolve(self.spaces[space].method, recipe)
+        values = how.model_dump() | training.model_dump()
+        values |= {f"objective.{term}": weight for term, weight in training.objective.items()}
+        found: dict[str, float | Dimension] = {}
+        for key, dimension in self.spaces[space].dimensions.items():
+            if isinstance(dimension, Dimension) and dimension.relative:
+                base = values.get(key)
+                if not isinstance(base, int | float) or base <= 0:
+                    raise ValueError(
+                        f"spaces.{space}.dimensions.{key}: relative needs a positive value of the method "
+                        f"{self.spaces[space].method} under recipe {recipe}, which has {base}"
+                    )
+                ends = {"low": dimension.low * base, "high": dimension.high * base, "relative": False}
+                dimension = dimension.model_copy(update=ends)
+            found[key] = dimension
+        return found
 
     def grid_points(self, method: str, recipe: str) -> list[dict[str, float]]:
         """All combinations of a method's grid under a recipe; none where it has no grid."""
         grid = self.methods[method].grids.get(recipe, {})
         return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())] if grid else []
+
+
+def changed(
+    training: dict[str, Any], recipe: dict[str, Any], changes: dict[str, Any], where: str
+) -> tuple[Training, Recipe]:
+    """An entry with some keys of the method or of the recipe changed; objective.<term> or rates.<part> is one value.
+
+    An objective.<term> of None leaves the sum. Raises ValueError for an unknown key or value; `where` stands before it.
+    """
+    training, recipe = dict(training), dict(recipe)
+    for key, value in changes.items():
+        section, _, inner = key.partition(".")
+        if section == "rates" and inner and training["rates"] == "one":
+            training["rates"] = {}
+        if key in recipe:
+            recipe[key] = value
+        elif key in training:
+            training[key] = value
+        elif inner and isinstance(training.get(section), dict):
+            training[section] = {**training[section], inner: value}
+            if section == "objective" and value is None:
+                del training[section][inner]
+        else:
+            raise ValueError(f"{where}: unknown key {key!r}{suggestion(key, [*recipe, *training])}")
+    try:
+        return Training.model_validate(training), Recipe.model_validate(recipe)
+    except ValidationError as error:
+        raise ValueError(f"{where}.{messages(error, Training)[0]}") from None
 
 
 def parse_config(raw: dict[str, Any]) -> Config:

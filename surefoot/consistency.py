@@ -29,6 +29,9 @@ def _unknown_names(config: "Config") -> Iterator[str]:
         ("online.tasks", online.tasks, surgical.tasks),
         ("online.methods", online.methods, config.methods),
         ("online.recipe", [online.recipe] if online.tasks else [], config.recipes),
+        ("search.spaces", config.search.spaces, config.spaces),
+        ("search.reference", [config.search.reference] if config.search.reference else [], config.search.spaces),
+        *((f"spaces.{n}.method", [entry.method], config.methods) for n, entry in config.spaces.items()),
         *((f"tasks.{n}.source", [task.source], config.tasks) for n, task in config.tasks.items() if task.source),
         *((f"tasks.{n}.recipe", [task.recipe], config.recipes) for n, task in config.tasks.items()),
         *((f"methods.{n}.base", [entry.base], config.methods) for n, entry in config.methods.items() if entry.base),
@@ -49,7 +52,7 @@ def _grid_of_alphas(config: "Config") -> Iterator[str]:
 
 def _lists(config: "Config") -> Iterator[str]:
     found = {"seeds": config.seeds}
-    for section in ("run", "surgical", "online"):
+    for section in ("run", "surgical", "online", "search"):
         entries = getattr(config, section)
         found |= {f"{section}.{key}": value for key, value in entries if isinstance(value, list)}
     for key, names in found.items():
@@ -141,6 +144,31 @@ def _arms(config: "Config") -> Iterator[str]:
                 yield f"{section}.methods: {name} uses optimizer lbfgs, which knows no rates and epochs"
 
 
+def _searches(config: "Config") -> Iterator[str]:
+    """Every end of every range must mean something, in the trials and in the final run."""
+    from surefoot.config import changed
+
+    search = config.search
+    for name in search.spaces:
+        if name in config.methods:
+            yield f"spaces.{name}: there is a method of this name; choose another"
+        space = config.spaces[name]
+        for recipe in dict.fromkeys(config.tasks[task].recipe for task in config.run.tasks):
+            training, how = (part.model_dump() for part in config.resolve(space.method, recipe))
+            if how["optimizer"] == "lbfgs" or not training["train"]:
+                yield f"spaces.{name}.method: {space.method} trains nothing by steps, so there is nothing to search"
+                return
+            try:
+                for key, dimension in config.dimensions(name, recipe).items():
+                    ends = [dimension] if isinstance(dimension, float) else dimension.choices
+                    for value in ends or [dimension.low, dimension.high]:
+                        for settings in (space.trial, space.final):
+                            own = {} if key == "seed" else {key: value}
+                            changed(training, how, {**settings, **own}, f"spaces.{name}.dimensions")
+            except ValueError as error:
+                yield str(error)
+
+
 def _text_towers(config: "Config") -> Iterator[str]:
     from surefoot.config import TEXT_TERMS
 
@@ -151,13 +179,19 @@ def _text_towers(config: "Config") -> Iterator[str]:
         pairs += [(method, surgical.recipe) for method in surgical.methods]
     if online.tasks:
         pairs += [(method, online.recipe) for method in online.methods]
+    spaces = [(name, tasks[task].recipe) for task in run.tasks for name in config.search.spaces]
     for model in (name for name in run.models if config.models[name].tower):
-        for method, recipe in dict.fromkeys(pairs):
-            training, _ = config.resolve(method, recipe)
-            needs = [f"objective {term}" for term in training.objective if term in TEXT_TERMS]
+        for name, recipe in dict.fromkeys([*pairs, *spaces]):
+            space = config.spaces.get(name) if name in config.search.spaces else None
+            training, _ = config.resolve(space.method if space else name, recipe)
+            terms = [
+                *training.objective,
+                *(key.removeprefix("objective.") for key in (space.dimensions if space else [])),
+            ]
+            needs = [f"objective {term}" for term in terms if term in TEXT_TERMS]
             needs += ["train: text"] if "text" in training.train else []
             if needs:
-                yield f"run.models: {model} has no text tower, but {method} needs one: {', '.join(needs)}"
+                yield f"run.models: {model} has no text tower, but {name} needs one: {', '.join(needs)}"
 
 
-CHECKS = (_unknown_names, _grid_of_alphas, _lists, _tasks, _methods, _run, _arms, _text_towers)
+CHECKS = (_unknown_names, _grid_of_alphas, _lists, _tasks, _methods, _run, _arms, _searches, _text_towers)

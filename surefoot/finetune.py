@@ -27,6 +27,7 @@ from surefoot.probe import solve
 from surefoot.records import load_trained, metered, versions
 from surefoot.references import References
 from surefoot.resume import Resumable
+from surefoot.seeds import stream_seed
 from surefoot.tpgm import fit_radii
 from surefoot.train import History, Run, fit
 
@@ -68,16 +69,20 @@ class Bench:
         zero_shot, preprocess = load_state(self.head), Preprocess.of(self.model)
         classifier = start_classifier(self.model, zero_shot, training, recipe.head, base, seed).to(device)
         examples = data.training(seed, training.share)
-        references = References(self.model, zero_shot, data.task, training.options, seed, device)
+        stream = stream_seed(seed, self.method)
+        references = References(self.model, zero_shot, data.task, training.options, stream, device)
         validation = data.examples(data.task.parts_of("id_val"), seed)
 
         def watch(trained: Classifier) -> float:
             predicted = predict(trained, validation, preprocess, recipe.batch_size)
             return ACCURACY[self.method["metric"]](predicted, validation.labels)
 
-        run = Run(training, recipe, examples, preprocess, references, seed, progress, name, watch, quiet)
+        run = Run(training, recipe, examples, preprocess, references, stream, progress, name, watch, quiet)
         history, radii = History(), {}
-        processed = len(examples) * (recipe.epochs if recipe.optimizer != "lbfgs" else 1) if training.train else 0
+        passes = 1 if recipe.optimizer == "lbfgs" else recipe.epochs
+        processed = (recipe.steps * recipe.batch_size if recipe.steps else len(examples) * passes) * bool(
+            training.train
+        )
         processed += training.tpgm.steps * min(training.tpgm.batch_size, len(validation)) if training.tpgm else 0
         with metered(processed) as cost:
             if training.train:

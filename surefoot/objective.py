@@ -4,6 +4,7 @@ B batch, C classes, D embedding, M random texts, T templates; theta are the trai
 start of the run, P the number of their scalars; z logits, p = softmax(z); s the logit scale.
 """
 
+import copy
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from surefoot.clip import Classifier
+from surefoot.files import UserError
+from surefoot.layers import named
 
 if TYPE_CHECKING:
     from surefoot.references import References
@@ -85,10 +88,21 @@ class Context:
         """s of the pre-trained checkpoint."""
         return self.references.text.pretrained_scale
 
-    @property
+    @cached_property
     def scalars(self) -> int:
         """P."""
         return sum(tensor.numel() for tensor in self.trained.values())
+
+    def within(self, part: str) -> "Context":
+        """The same step for the tensors of one part; P stays that of all, so the parts' norms sum to the whole."""
+        every = [name for name, _ in self.classifier.named_parameters()]
+        chosen = named([*every, *self.trained], [part], f"objective.…@{part}")
+        inner = copy.copy(self)
+        inner.scalars = self.scalars
+        inner.trained = {name: tensor for name, tensor in self.trained.items() if name in chosen}
+        if not inner.trained:
+            raise UserError(f"objective.…@{part}: no part {part!r} among what is trained")
+        return inner
 
 
 def cross_entropy(context: Context) -> torch.Tensor:
@@ -214,18 +228,19 @@ FROM_START = {"l1init", "l2init"}
 
 
 class Objective:
-    """A weighted sum of terms."""
+    """A weighted sum of terms; a norm may be of one part, as in l2init@head."""
 
     def __init__(self, weights: dict[str, float]) -> None:
-        """Raises KeyError for an unknown term."""
-        self.terms = [(name, TERMS[name], weight) for name, weight in weights.items()]
+        """Terms of weight 0 are not computed. Raises KeyError for an unknown term."""
+        split = [(key, *key.partition("@")[::2], weight) for key, weight in weights.items() if weight]
+        self.terms = [(key, name, TERMS[name], part, weight) for key, name, part, weight in split]
 
     def asks_for(self, terms: set[str]) -> bool:
         """Whether any of these terms is in the sum."""
-        return any(name in terms for name, _, _ in self.terms)
+        return any(name in terms for _, name, *_ in self.terms)
 
     def __call__(self, context: Context) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The scalar to minimise, and each term's own value (detached, not weighted)."""
-        values = {name: term(context) for name, term, _ in self.terms}
-        total = sum(weight * values[name] for name, _, weight in self.terms)
-        return total, {name: value.detach() for name, value in values.items()}
+        values = {key: term(context.within(part) if part else context) for key, _, term, part, _ in self.terms}
+        total = sum(weight * values[key] for key, *_, weight in self.terms)
+        return total, {key: value.detach() for key, value in values.items()}

@@ -37,7 +37,7 @@ class Rates:
     def at(self, epoch: int, probe: Probe) -> Factors:
         """Factors of an epoch. Raises UserError where a rule is not defined."""
         if isinstance(self.how, dict):
-            return self._per_part(self.how)
+            return self.per_part(self.how, "rates")
         return {
             "one": lambda: dict.fromkeys(self.trained, 1.0),
             "rgn": lambda: self._rgn(probe),
@@ -53,12 +53,13 @@ class Rates:
         found = {layer: [n for n in names if n in self.trained] for layer, names in layers(self.every).items()}
         return {layer: names for layer, names in found.items() if names}
 
-    def _per_part(self, factors: dict[str, float]) -> Factors:
+    def per_part(self, factors: dict[str, float], key: str) -> Factors:
+        """Every trained tensor's factor: that of its part, or 1. Raises UserError for a part that is not trained."""
         found = dict.fromkeys(self.trained, 1.0)
         for part, factor in factors.items():
-            chosen = named(self.every, [part], f"{self.entry}.rates") & self.trained.keys()
+            chosen = named(self.every, [part], f"{self.entry}.{key}") & self.trained.keys()
             if not chosen:
-                raise UserError(f"{self.entry}.rates: no part {part!r} among what is trained")
+                raise UserError(f"{self.entry}.{key}: no part {part!r} among what is trained")
             found |= dict.fromkeys(chosen, factor)
         return found
 

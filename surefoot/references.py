@@ -44,8 +44,14 @@ class References:
         return TextTower(load_clip(self.folder)).requires_grad_(False).to(self.device).eval()
 
     def train_text(self) -> TextTower:
-        """A text tower of its own for a run that trains it; from now on captions go through it, nothing else does."""
-        self.trained_text = TextTower(load_clip(self.folder)).to(self.device).eval()
+        """A text tower of its own for a run that trains it; from now on captions go through it, nothing else does.
+
+        For the next run of the same companions it is set back to its first weights.
+        """
+        if self.trained_text is None:
+            self.trained_text = TextTower(load_clip(self.folder)).to(self.device).eval()
+            self._first_text = {key: tensor.clone() for key, tensor in self.trained_text.state_dict().items()}
+        self.trained_text.load_state_dict(self._first_text)
         return self.trained_text
 
     @cached_property
@@ -80,8 +86,6 @@ class References:
         return self.text.encode(tokens.to(self.device))
 
     def remember_start(self, trained: dict[str, torch.nn.Parameter]) -> None:
-        """Keep a copy of the trained tensors as they are now.
-
-        (AutoFT's code keeps the live tensors in its final run, which makes its distances to the start zero.)
-        """
-        self.start = {name: tensor.detach().clone() for name, tensor in trained.items()}
+        """Keep a copy of the trained tensors as they are now; or the live ones (options.distances)."""
+        live = self.options.distances == "live"
+        self.start = {name: tensor.detach() if live else tensor.detach().clone() for name, tensor in trained.items()}

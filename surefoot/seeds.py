@@ -1,7 +1,7 @@
 """Random streams: one per purpose, derived from the run seed, so that a new consumer shifts nobody else."""
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +17,11 @@ def derive(seed: int, *purpose: object) -> int:
 def unit(*purpose: object) -> float:
     """A number in [0, 1) fixed by its purpose: a coin that needs no state and no order."""
     return derive(0, *purpose) / 2**63
+
+
+def stream_seed(seed: int, entry: dict[str, Any]) -> int:
+    """Seed of a run's order, changes and texts: the run's own, or one for each value of an entry's `seed`."""
+    return derive(seed, "searched seed", entry["seed"]) if entry.get("seed") is not None else seed
 
 
 def numpy_stream(seed: int, *purpose: object) -> "np.random.Generator":

@@ -38,7 +38,8 @@ class Run:
         preprocess: the model's input transform.
         references: what the terms compare with.
         seed: order and changes of the images depend on it and on the epoch alone.
-        progress: saved states; a run that was killed goes on from the last one and ends with the same bytes.
+        progress: saved states; a run that was killed goes on from the last one and ends with the same bytes. None:
+            the run is too short to be worth one.
         name: of the run's saved state, and in messages.
         quiet: no progress bar, because the run is one of many short ones.
         watch: value of the model on validation images, higher is better; used where the recipe keeps the best epoch.
@@ -50,7 +51,7 @@ class Run:
     preprocess: Preprocess
     references: References
     seed: int
-    progress: Resumable
+    progress: Resumable | None
     name: str
     watch: Callable[[Classifier], float] | None = None
     quiet: bool = False
@@ -75,25 +76,27 @@ def fit(classifier: Classifier, run: Run) -> History:
     inputs = Inputs(classifier, run, objective)
     labels = torch.from_numpy(run.examples.labels).to(inputs.device)
     entry = f"methods.{run.name.split()[0]}"
-    rates = Rates(training, weights.trained, recipe.epochs, entry, [name for name, _ in classifier.named_parameters()])
-    total = recipe.epochs * math.ceil(len(run.examples) / recipe.batch_size)
+    per_epoch = math.ceil(len(run.examples) / recipe.batch_size)
+    total = recipe.steps or recipe.epochs * per_epoch
+    length = math.ceil(total / per_epoch)  # in epochs
+    rates = Rates(training, weights.trained, length, entry, [name for name, _ in classifier.named_parameters()])
+    decays = rates.per_part(training.decays, "decays")
     history, step, factors, saved = History(), 0, {}, time.monotonic()
-    if state := run.progress.load(f"{run.name}.pt"):
+    if run.progress and (state := run.progress.load(f"{run.name}.pt")):
         history, step, factors = History(**state["history"]), state["step"], state["factors"]
         weights.load(state["weights"])
-        optimizer = make_optimizer(weights.trained, factors, recipe)
+        optimizer = make_optimizer(weights.trained, factors, recipe, decays)
         optimizer.load_state_dict(state["optimizer"])
     done = len(history.terms)
-    epochs = range(done, recipe.epochs)
-    for epoch in tqdm(epochs, desc=run.name, initial=done, total=recipe.epochs, disable=run.quiet):
+    for epoch in tqdm(range(done, length), desc=run.name, initial=done, total=length, disable=run.quiet):
         found = rates.at(epoch, lambda per_image, e=epoch, s=step: probe(weights, inputs, labels, e, s, per_image))
         if found != factors:
             factors = found
             if not any(factors.values()):
                 raise UserError(f"{entry}.rates: every factor is 0 in epoch {epoch + 1}, so nothing would be trained")
-            optimizer = make_optimizer(weights.trained, factors, recipe)
+            optimizer = make_optimizer(weights.trained, factors, recipe, decays)
         sums, seen = {}, 0
-        for indices in run.examples.shuffled(recipe.batch_size, run.seed, epoch):
+        for indices in islice(batches(run, epoch, step), total - step):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * group["factor"] * rate(step, total, recipe)
             x = inputs.batch(indices, step)
@@ -118,7 +121,7 @@ def fit(classifier: Classifier, run: Run) -> History:
             history.factors.append(factors)
         if recipe.keep == "best":
             history.watched.append(weights.watch())
-        if time.monotonic() - saved > SAVE_SECONDS or epoch + 1 == recipe.epochs:
+        if run.progress and (time.monotonic() - saved > SAVE_SECONDS or epoch + 1 == length):
             saved = time.monotonic()
             run.progress.save(
                 f"{run.name}.pt",
@@ -132,6 +135,15 @@ def fit(classifier: Classifier, run: Run) -> History:
             )
     weights.finish()
     return history
+
+
+def batches(run: Run, epoch: int, step: int) -> Iterator[np.ndarray]:
+    """Positions of the images of an epoch's steps, the first of which is `step`."""
+    size = run.recipe.batch_size
+    if run.recipe.batches == "epochs":
+        return run.examples.shuffled(size, run.seed, epoch)
+    number = math.ceil(len(run.examples) / size)
+    return (next(run.examples.shuffled(size, run.seed, f"step {s}")) for s in range(step, step + number))
 
 
 class Inputs:
@@ -183,28 +195,34 @@ def probe(
 
 
 def make_optimizer(
-    trained: dict[str, torch.nn.Parameter], factors: Factors, recipe: config.Recipe
+    trained: dict[str, torch.nn.Parameter], factors: Factors, recipe: config.Recipe, decays: Factors | None = None
 ) -> torch.optim.Optimizer:
-    """The recipe's optimizer with one group per factor; a tensor with factor 0 is frozen.
+    """The recipe's optimizer with one group per factor of the rate and of the decay; factor 0 freezes a tensor.
 
-    Weight decay acts on every trained tensor, as in WiSE-FT.
+    Weight decay acts on every trained tensor, as in WiSE-FT, times the tensor's factor in `decays`.
     """
-    groups: dict[float, list[torch.nn.Parameter]] = {}
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, tensor in trained.items():
         tensor.requires_grad_(factors[name] > 0)
         tensor.grad = None
         if factors[name] > 0:
-            groups.setdefault(factors[name], []).append(tensor)
-    how = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+            groups.setdefault((factors[name], decays[name] if decays else 1.0), []).append(tensor)
+    how = {"lr": recipe.learning_rate}
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     if recipe.optimizer == "sgd":
         how["momentum"] = 0.9
-    return kinds[recipe.optimizer]([{"params": p, "factor": factor} for factor, p in groups.items()], **how)
+    return kinds[recipe.optimizer](
+        [
+            {"params": tensors, "factor": factor, "weight_decay": recipe.weight_decay * decay}
+            for (factor, decay), tensors in groups.items()
+        ],
+        **how,
+    )
 
 
 def rate(step: int, total: int, recipe: config.Recipe) -> float:
     """Part of the peak learning rate at a step: linear warm-up, then half a cosine to zero or a constant."""
-    warmup = min(recipe.warmup, total // 10)
+    warmup = min(recipe.warmup, int(total * recipe.warmup_share))
     if step < warmup:
         return (step + 1) / warmup
     if recipe.schedule == "constant":

@@ -61,12 +61,15 @@ class Weights:
 
     @torch.no_grad()
     def _derive_head(self) -> None:
-        """Rows from the tuned text tower, where that is trained and the head is not (FLYP's evaluation)."""
-        if self.text is None or any(name.startswith("head.") for name in self.trained):
+        """Rows from a tuned text tower, where the head is not trained (FLYP) or options.head says so."""
+        head_is_trained = any(name.startswith("head.") for name in self.trained)
+        if self.text is None or (head_is_trained and self.run.training.options.head == "trained"):
             return
         rows = self.text.class_rows(self.run.references.tokens)
         scale = self.text.clip.logit_scale.exp() if self.classifier.logit_scale is None else 1
         self.classifier.head.weight.copy_(rows * scale)
+        if self.classifier.head.bias is not None:
+            self.classifier.head.bias.zero_()
 
     @torch.no_grad()
     def watch(self) -> float:

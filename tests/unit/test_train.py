@@ -245,7 +245,7 @@ def test_the_loop_uses_the_rate_of_every_step_times_the_factor_of_every_group(
 ) -> None:
     Spy.used = []
 
-    def make(trained: dict, found: dict, recipe: Recipe) -> Spy:
+    def make(trained: dict, found: dict, recipe: Recipe, decays: dict) -> Spy:
         tensors = list(trained.values())
         parts = [tensors[number :: len(factors)] for number in range(len(factors))]
         return Spy([{"params": p, "factor": f} for p, f in zip(parts, factors, strict=True)], lr=1.0)

@@ -1,0 +1,145 @@
+"""Searches for a learned objective: rounds of short runs, each proposed from the records of the rounds before.
+
+With one shard a job makes all rounds of a search; with more, every round is made by as many jobs.
+"""
+
+SEARCH = "results/search/{task}/{model}/{space}/search-{search_seed}"
+FINAL = "results/finetune/{task}/{model}/{space}@search-{search_seed}/seed-{seed}"
+
+
+wildcard_constraints:
+    space=flow.either(PLAN.config.spaces),
+    search_seed=r"\d+",
+    round=r"\d+",
+    shard=r"\d+",
+
+
+rule search:
+    input:
+        model="results/models/{model}",
+        head="results/zeroshot/{task}/{model}/head.safetensors",
+        bases=SEARCHES.base_weights,
+        splits=PLAN.splits,
+    output:
+        trials=SEARCHES.trial_files(SEARCH),
+        meters=[f"{SEARCH}/round-0/shard-0.meter.json"],
+    log:
+        "results/logs/search/{task}/{model}/{space}/search-{search_seed}.log",
+    benchmark:
+        "results/benchmarks/search/{task}/{model}/{space}/search-{search_seed}.tsv"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=COMPUTE_MB,
+        runtime=1440,
+    params:
+        task=PLAN.task_entry,
+        space=SEARCHES.space_entry,
+        rounds=SEARCHES.numbers,
+        shards=PLAN.config.search.shards,
+        code=code_digest("search"),
+    message:
+        "Search {wildcards.space} with {wildcards.model} on {wildcards.task}, seed {wildcards.search_seed}"
+    script:
+        "../scripts/search.py"
+
+
+use rule search as search_shard with:
+    input:
+        model="results/models/{model}",
+        head="results/zeroshot/{task}/{model}/head.safetensors",
+        bases=SEARCHES.base_weights,
+        splits=PLAN.splits,
+        history=SEARCHES.history,
+    output:
+        trials=f"{SEARCH}/round-{{round}}/shard-{{shard}}.parquet",
+        meters=f"{SEARCH}/round-{{round}}/shard-{{shard}}.meter.json",
+    log:
+        "results/logs/search/{task}/{model}/{space}/search-{search_seed}/round-{round}-shard-{shard}.log",
+    benchmark:
+        "results/benchmarks/search/{task}/{model}/{space}/search-{search_seed}/round-{round}-shard-{shard}.tsv"
+    message:
+        "Search {wildcards.space} with {wildcards.model} on {wildcards.task}, seed {wildcards.search_seed}: "
+        "round {wildcards.round}, shard {wildcards.shard}"
+
+
+# The two make files of the same names.
+if PLAN.config.search.shards > 1:
+
+    ruleorder: search_shard > search
+
+else:
+
+    ruleorder: search > search_shard
+
+
+rule learn:
+    input:
+        trials=SEARCHES.all_trials,
+        meters=SEARCHES.job_meters,
+    output:
+        objective=f"{SEARCH}/objective.yaml",
+        trials=f"{SEARCH}/trials.parquet",
+        meter=f"{SEARCH}/meter.json",
+    log:
+        "results/logs/search/{task}/{model}/{space}/search-{search_seed}/learn.log",
+    threads: 1
+    resources:
+        mem_mb=LIGHT_MB,
+        runtime=10,
+    params:
+        space=SEARCHES.space_entry,
+        code=code_digest("learn"),
+    message:
+        "Learn the objective of {wildcards.space} on {wildcards.task}, seed {wildcards.search_seed}"
+    script:
+        "../scripts/learn.py"
+
+
+use rule finetune as finetune_learned with:
+    input:
+        model="results/models/{model}",
+        head="results/zeroshot/{task}/{model}/head.safetensors",
+        objective=f"{SEARCH}/objective.yaml",
+        bases=SEARCHES.base_weights,
+        splits=PLAN.splits,
+    output:
+        weights=f"{FINAL}/weights.safetensors",
+        record=f"{FINAL}/record.json",
+        meter=f"{FINAL}/meter.json",
+    log:
+        "results/logs/finetune/{task}/{model}/{space}@search-{search_seed}/seed-{seed}.log",
+    benchmark:
+        "results/benchmarks/finetune/{task}/{model}/{space}@search-{search_seed}/seed-{seed}.tsv"
+    params:
+        task=PLAN.task_entry,
+        method=SEARCHES.space_entry,
+        code=code_digest("finetune"),
+    message:
+        "Fine-tune {wildcards.model} on {wildcards.task} with what {wildcards.space} learned, seed {wildcards.seed}"
+
+
+use rule evaluate as evaluate_learned with:
+    input:
+        model="results/models/{model}",
+        head="results/zeroshot/{task}/{model}/head.safetensors",
+        ends=SEARCHES.final_weights,
+        records=SEARCHES.final_records,
+        splits=PLAN.splits,
+    output:
+        metrics="results/evaluate/{task}/{model}/{space}/metrics.parquet",
+        predictions="results/evaluate/{task}/{model}/{space}/predictions.parquet",
+        meter="results/evaluate/{task}/{model}/{space}/meter.json",
+    log:
+        "results/logs/evaluate/{task}/{model}/{space}.log",
+    benchmark:
+        "results/benchmarks/evaluate/{task}/{model}/{space}.tsv"
+    params:
+        task=PLAN.task_entry,
+        seeds=SEARCHES.run_seeds,
+        alphas=PLAN.config.alphas,
+        batch=PLAN.config.evaluation_batch,
+        renders=PLAN.config.renders,
+        code=code_digest("evaluate"),
+    message:
+        "Evaluate what {wildcards.space} learned with {wildcards.model} on {wildcards.task}"

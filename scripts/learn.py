@@ -1,0 +1,24 @@
+"""Choose the winner of a search and write it as a learned objective, with all trials in one file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from surefoot.files import read_json, write_json
+from surefoot.job import job, paths
+from surefoot.trials import read_trials, write_objective, write_trials
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+
+if "snakemake" in globals():
+    with job(snakemake.log[0]):
+        space, out, wildcards = snakemake.params.space, snakemake.output, snakemake.wildcards
+        trials = read_trials(paths(snakemake.input.trials))
+        meters = [read_json(path) for path in paths(snakemake.input.meters)]
+        about = {"task": wildcards.task, "model": wildcards.model, "search_seed": int(wildcards.search_seed)}
+        cost = {key: sum(meter[key] for meter in meters) for key in ("seconds", "cpu_seconds", "steps")}
+        images = {key: meters[0][key] for key in ("training_images", "validation_images")}
+        write_objective(Path(out.objective), trials, space, about | images)
+        write_trials(Path(out.trials), trials, trials[0]["search"], **about, space=space["name"])
+        write_json(Path(out.meter), cost | images | {"jobs": len(meters)})

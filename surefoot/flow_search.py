@@ -1,0 +1,138 @@
+"""Which files the searches make: what flow.py is for the rest of the workflow.
+
+No torch here: the Snakefile imports this module.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from surefoot.config import Search, Space
+from surefoot.flow import Plan
+
+FOLDER = "results/search/{task}/{model}/{space}/search-{search_seed}"
+
+
+@dataclass(frozen=True)
+class Searches:
+    """The searches of a plan. `wildcards` have the attributes task, model, space, search_seed, round."""
+
+    plan: Plan
+
+    @property
+    def how(self) -> Search:
+        """The section `search`."""
+        return self.plan.config.search
+
+    @cached_property
+    def spaces(self) -> dict[str, Space]:
+        """Known spaces by name."""
+        return self.plan.config.spaces
+
+    def space_entry(self, wildcards: Any) -> dict[str, Any]:
+        """What a search reads of the config: the base method under the task's recipe, and what is varied around it."""
+        config, task = self.plan.config, self.plan.config.tasks[wildcards.task]
+        space = self.spaces[wildcards.space]
+        training, recipe = config.resolve(space.method, task.recipe)
+        dimensions = config.dimensions(wildcards.space, task.recipe)
+        return {
+            "name": wildcards.space,
+            "training": training.model_dump(),
+            "recipe": recipe.model_dump(),
+            "dimensions": {k: d if isinstance(d, float) else d.model_dump() for k, d in dimensions.items()},
+            "metric": space.metric or task.metric,
+            "task_metric": task.metric,
+            **space.model_dump(include={"sampler", "eval_set", "images", "balanced", "changed", "trial", "final"}),
+        }
+
+    def trial_files(self, folder: str, rounds: range | None = None) -> list[str]:
+        """Records of the trials of some rounds of a search, or of all."""
+        return [
+            f"{folder}/round-{k}/shard-{i}.parquet"
+            for k in (range(self.how.rounds) if rounds is None else rounds)
+            for i in range(self.how.shards)
+        ]
+
+    def history(self, wildcards: Any) -> list[str]:
+        """Records of the rounds before one."""
+        return self.trial_files(FOLDER.format(**vars_of(wildcards)), range(int(wildcards.round)))
+
+    def all_trials(self, wildcards: Any) -> list[str]:
+        """Records of all rounds of a search."""
+        return self.trial_files(FOLDER.format(**vars_of(wildcards)))
+
+    def job_meters(self, wildcards: Any) -> list[str]:
+        """What the jobs of a search cost: one, or one per shard of every round."""
+        files = self.all_trials(wildcards)
+        return [path.replace(".parquet", ".meter.json") for path in (files if self.how.shards > 1 else files[:1])]
+
+    def numbers(self, wildcards: Any) -> list[tuple[int, int]]:
+        """First trial, and the one behind the last, of every round that a job makes."""
+        rounds = [int(wildcards.round)] if hasattr(wildcards, "round") else range(self.how.rounds)
+        size = self.how.round_size
+        return [(k * size, min((k + 1) * size, self.how.trials)) for k in rounds]
+
+    def base_weights(self, wildcards: Any) -> list[str]:
+        """Trained weights that a search or a final run starts from, where its method has a base."""
+        base = self.plan.config.methods[self.spaces[wildcards.space].method].base
+        seed = getattr(wildcards, "seed", wildcards.search_seed)
+        folder = f"results/finetune/{wildcards.task}/{wildcards.model}/{base}/seed-{seed}"
+        return [f"{folder}/weights.safetensors"] if base else []
+
+    def final_seeds(self, search_seed: int) -> list[int]:
+        """Seeds of a search's final runs: the search's own first, all on its fold and none another search's."""
+        step = 3 * (max(self.how.seeds) // 3 + 1)
+        return [search_seed + step * k for k in range(self.how.final_seeds)]
+
+    @property
+    def run_seeds(self) -> list[int]:
+        """Seeds of the final runs of all searches of a space."""
+        return [seed for search_seed in self.how.seeds for seed in self.final_seeds(search_seed)]
+
+    def final_weights(self, wildcards: Any) -> list[str]:
+        """Weights of the final runs of all searches of a space."""
+        return [
+            f"results/finetune/{wildcards.task}/{wildcards.model}/{wildcards.space}@search-{search_seed}/seed-{seed}/"
+            "weights.safetensors"
+            for search_seed in self.how.seeds
+            for seed in self.final_seeds(search_seed)
+        ]
+
+    def final_records(self, wildcards: Any) -> list[str]:
+        """Records of the final runs of all searches of a space."""
+        return [path.replace("weights.safetensors", "record.json") for path in self.final_weights(wildcards)]
+
+    def cells(self) -> list[tuple[str, str, str]]:
+        """Every (task, model, space) of the run."""
+        run = self.plan.config.run
+        return [(t, m, space) for t in run.tasks for m in run.models for space in self.how.spaces]
+
+    def files(self, file: str) -> list[str]:
+        """One file of every search of the run."""
+        return [
+            f"results/search/{t}/{m}/{space}/search-{seed}/{file}"
+            for t, m, space in self.cells()
+            for seed in self.how.seeds
+        ]
+
+    def evaluations(self, file: str) -> list[str]:
+        """One file of the evaluation of every searched method."""
+        return [f"results/evaluate/{t}/{m}/{space}/{file}" for t, m, space in self.cells()]
+
+    def meters(self) -> list[str]:
+        """Meters of all jobs of the searches."""
+        return self.files("meter.json")
+
+    def final_meters(self) -> list[str]:
+        """Meters of the final runs."""
+        return [
+            f"results/finetune/{t}/{m}/{space}@search-{search_seed}/seed-{seed}/meter.json"
+            for t, m, space in self.cells()
+            for search_seed in self.how.seeds
+            for seed in self.final_seeds(search_seed)
+        ]
+
+
+def vars_of(wildcards: Any) -> dict[str, str]:
+    """Task, model, space and search seed of a job."""
+    return {name: getattr(wildcards, name) for name in ("task", "model", "space", "search_seed")}

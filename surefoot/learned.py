@@ -1,0 +1,37 @@
+"""The method that a learned objective makes. No torch."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from surefoot import config
+from surefoot.files import UserError
+
+
+def read_objective(path: Path) -> dict[str, Any]:
+    """Read a learned objective. Raises UserError when it is missing or damaged."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content["changes"]
+        return content
+    except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is no learned objective ({error}); delete it and rerun snakemake") from None
+
+
+def learned_entry(space: dict[str, Any], objective: dict[str, Any]) -> dict[str, Any]:
+    """The entry that fine-tuning is given for a learned objective: the base method with the winner's values.
+
+    Raises UserError for values without meaning.
+    """
+    own = dict(objective["changes"])
+    seed = own.pop("seed", None)
+    try:
+        training, recipe = config.changed(
+            space["training"], space["recipe"], {**space["final"], **own}, f"spaces.{space['name']}"
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    found = {"name": space["name"], "training": training.model_dump(), "recipe": recipe.model_dump()}
+    found["metric"] = space["task_metric"]
+    return found if seed is None else found | {"seed": seed}

@@ -1,0 +1,98 @@
+"""Proposals of a search as a pure function of its space, its seed and the trials before (Optuna's samplers)."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from surefoot.seeds import derive
+from surefoot.spaces import Dimension
+from surefoot.trials import Space, Trial, value
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+def _seed(seed: int, *purpose: object) -> int:
+    return derive(seed, *purpose) % 2**32
+
+
+# A sampler is made anew for every trial, so that a proposal depends on the trials before it and on nothing else. The
+# quasi-random sequence is one for the whole search.
+SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
+    "tpe": lambda seed, number: TPESampler(
+        seed=_seed(seed, "proposal", number), multivariate=False, constant_liar=True
+    ),
+    "random": lambda seed, number: RandomSampler(seed=_seed(seed, "proposal", number)),
+    "qmc": lambda seed, number: QMCSampler(
+        scramble=True,
+        seed=_seed(seed, "sequence"),
+        independent_sampler=RandomSampler(seed=_seed(seed, "proposal", number)),
+        warn_independent_sampling=False,
+        warn_asynchronous_seeding=False,
+    ),
+}
+LEARNING = {"tpe"}  # the others' proposals do not depend on scores
+
+
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """Every free dimension, in the order of the space; `key?` says whether an optional key is on."""
+    found: dict[str, BaseDistribution] = {}
+    for key, dimension in space.items():
+        if not isinstance(dimension, Dimension):
+            continue
+        if dimension.optional:
+            found[f"{key}?"] = CategoricalDistribution([True, False])
+        if dimension.choices:
+            found[key] = CategoricalDistribution(dimension.choices)
+        elif dimension.integer:
+            found[key] = IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
+        else:
+            found[key] = FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+    return found
+
+
+def propose(space: Space, sampler: str, seed: int, history: list[Trial], count: int) -> list[dict[str, Any]]:
+    """The next `count` proposals after the trials of the rounds before, in the order of their numbers.
+
+    Within a round the sampler knows the earlier proposals as pending (constant liar).
+    """
+    study = optuna.create_study(direction="maximize")
+    free = distributions(space)
+    for trial in history if sampler in LEARNING else []:
+        study.add_trial(known(trial, history, free))
+    found = []
+    for number in range(len(study.trials), len(history) + count):
+        study.sampler = SAMPLERS[sampler](seed, number)
+        asked = study.ask()
+        found.append(_draw(asked, free))
+        if number == 0 and sampler not in LEARNING:
+            study.tell(asked, 0.0)  # the quasi-random sampler learns its dimensions from a finished trial
+    return found[-count:]
+
+
+def _draw(trial: optuna.Trial, free: dict[str, BaseDistribution]) -> dict[str, Any]:
+    proposal: dict[str, Any] = {}
+    for name, d in free.items():
+        if not proposal.get(f"{name}?", True):
+            continue
+        if isinstance(d, CategoricalDistribution):
+            proposal[name] = trial.suggest_categorical(name, d.choices)
+        else:
+            suggest = trial.suggest_int if isinstance(d, IntDistribution) else trial.suggest_float
+            proposal[name] = suggest(name, d.low, d.high, log=d.log)
+    return proposal
+
+
+def known(trial: Trial, history: list[Trial], free: dict[str, BaseDistribution]) -> FrozenTrial:
+    """A finished trial as Optuna knows it; a failed one is as bad as the worst, which drives the sampler away."""
+    return create_trial(
+        state=TrialState.COMPLETE,
+        value=value(trial, history),
+        params=trial["proposal"],
+        distributions={name: free[name] for name in trial["proposal"]},
+    )

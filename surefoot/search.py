@@ -1,0 +1,215 @@
+"""The outer loop of AutoFT: short training runs from one start, each scored on a small validation set.
+
+Model, data and validation images are loaded once; weights are set back in place before every trial. N images.
+"""
+
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from surefoot import config
+from surefoot.augment import augment
+from surefoot.clip import WEIGHTS, Preprocess, load_state
+from surefoot.data import Data, Examples
+from surefoot.device import pick_device
+from surefoot.evaluate import METRICS, Scored
+from surefoot.files import UserError, sha256, write_json
+from surefoot.finetune import start_classifier
+from surefoot.proposals import propose
+from surefoot.records import metered
+from surefoot.references import References
+from surefoot.resume import Resumable, fingerprint, state_folder
+from surefoot.roles import VALIDATION_ROLES
+from surefoot.seeds import numpy_stream, stream_seed, torch_stream
+from surefoot.train import Run, fit
+from surefoot.trials import Trial, changes, dimensions_of, read_trials, write_trials
+
+LOWER_IS_BETTER = ("nll", "ece")
+BATCH = 256
+
+
+def validation_images(data: Data, seed: int, eval_set: str, images: int | None, balanced: bool) -> Examples:
+    """The labelled images that score the trials, the same for every trial of a search.
+
+    Balanced: N // C images of each of the C classes present (all of a class that has fewer). Raises UserError for
+    fewer than two classes.
+    """
+    if eval_set not in VALIDATION_ROLES:
+        raise ValueError(f"selection was handed {eval_set}")
+    examples = data.examples(data.task.parts_of(eval_set), seed)
+    if images is not None:
+        stream = numpy_stream(seed, "search validation", eval_set, images, balanced)
+        examples = examples.subset(_draw(examples.labels, images, balanced, stream))
+    if len(present := np.unique(examples.labels)) < 2:
+        raise UserError(
+            f"task {data.task.name}, {eval_set}: {len(examples)} images of {len(present)} classes cannot score a "
+            "search; raise spaces.<name>.images"
+        )
+    return examples
+
+
+def _draw(labels: np.ndarray, images: int, balanced: bool, stream: np.random.Generator) -> np.ndarray:
+    order = stream.permutation(len(labels))
+    if not balanced:
+        return order[:images]
+    present = np.unique(labels)
+    each = images // len(present)
+    return np.concatenate([order[labels[order] == label][:each] for label in present])
+
+
+class Arena:
+    """Where the trials of one search run."""
+
+    def __init__(
+        self, model: Path, head: Path, data: Data, space: dict[str, Any], base: Path | None, seed: int
+    ) -> None:
+        """Args: space: what a job is given of the space's entry, see `flow.Plan.space_entry`; seed: of the search."""
+        self.model, self.steps = model, 0
+        self.digests = [data.digests, *(sha256(file) for file in (model / WEIGHTS, head, *([base] if base else [])))]
+        self.data, self.space, self.seed, self.device = data, space, seed, pick_device()
+        self.dimensions = dimensions_of(space["dimensions"])
+        recipe = config.Recipe.model_validate(space["recipe"])
+        training = config.Training.model_validate(space["training"])
+        zero_shot, self.preprocess = load_state(head), Preprocess.of(model)
+        start = start_classifier(model, zero_shot, training, recipe.head, base, seed)
+        self.classifier = start.to(self.device)
+        self.start = {key: tensor.clone() for key, tensor in self.classifier.state_dict().items()}
+        self.references = References(model, zero_shot, data.task, training.options, seed, self.device)
+        self.examples = data.training(seed, training.share)
+        how = (space["eval_set"], space["images"], space["balanced"])
+        self.validation = validation_images(data, seed, *how)
+        self.metric = space["metric"]
+        if self.metric == "worst_group" and len(np.unique(self.validation.groups)) < 2:
+            raise UserError(
+                f"spaces.{space['name']}.metric: worst_group needs groups, and the images of {how[0]} are of one; "
+                "choose another metric"
+            )
+
+    @cached_property
+    def images(self) -> torch.Tensor:
+        """Validation images [N, 3, H, W] between 0 and 1, on the device."""
+        batches = [self.validation.images(i) for i in self.validation.batches(BATCH)]
+        return torch.cat([self.preprocess.scale(batch.to(self.device)) for batch in batches])
+
+    def run(self, number: int, proposal: dict[str, Any]) -> Trial:
+        """One trial: the start, a few steps, a score. What goes wrong is part of the record."""
+        changed = changes(self.dimensions, proposal, "trials")
+        trial = {"number": number, "proposal": proposal, "changes": changed, "state": "done", "reason": ""}
+        try:
+            score = self.score(changed, number)
+            if not math.isfinite(score):
+                raise UserError("the score is not finite")
+            return trial | {"score": score}
+        except (UserError, torch.OutOfMemoryError) as error:
+            return trial | {"state": "failed", "score": math.nan, "reason": str(error)}
+
+    def train(self, changed: dict[str, Any], number: int) -> None:
+        """Leave the classifier as the inner run of a trial ends. Raises UserError for values without meaning."""
+        own = {key: value for key, value in changed.items() if key != "seed"}
+        where = f"spaces.{self.space['name']}"
+        try:
+            settings = {**self.space["trial"], **own}
+            training, recipe = config.changed(self.space["training"], self.space["recipe"], settings, where)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        self.classifier.load_state_dict(self.start)
+        seed = stream_seed(self.seed, changed)
+        self.references.options, self.references.seed = training.options, seed
+        name = f"{self.space['name']} trial {number}"
+        self.steps += recipe.steps or 0
+        fit(
+            self.classifier,
+            Run(training, recipe, self.examples, self.preprocess, self.references, seed, None, name, quiet=True),
+        )
+
+    def score(self, changed: dict[str, Any], number: int) -> float:
+        """Value of a trial's end on the validation images, higher is better."""
+        self.train(changed, number)
+        return self.evaluate(number)
+
+    @torch.no_grad()
+    def evaluate(self, number: int) -> float:
+        """Value of the classifier as it is."""
+        images, labels = self.images, torch.from_numpy(self.validation.labels).to(self.device)
+        if self.space["changed"]:
+            recipe = config.Recipe.model_validate(self.space["recipe"])
+            images = augment(images, recipe.augmentation, torch_stream(self.seed, "validation changes", number))
+        log_p = torch.cat(
+            [self.classifier(self.preprocess.normalise(batch)).log_softmax(-1) for batch in images.split(BATCH)]
+        )
+        confidence, predicted = log_p.max(-1)
+        label = log_p.gather(1, labels[:, None])[:, 0]
+        arrays = [tensor.cpu().numpy() for tensor in (predicted, confidence.exp(), label)]
+        value = METRICS[self.metric](Scored(*arrays, self.validation.labels, self.validation.groups))
+        return -value if self.metric in LOWER_IS_BETTER else value
+
+
+def run_round(
+    arena: Arena, numbers: range, mine: slice, history: list[Trial], progress: Resumable, bar: str
+) -> list[Trial]:
+    """Some trials of a round, in the order of their numbers.
+
+    Args:
+        numbers: of all trials of the round, which are proposed together.
+        mine: which of them are run here.
+        history: the trials of all rounds before, in the order of their numbers.
+        progress: finished trials; a killed job goes on behind the last one.
+        bar: words beside the progress bar.
+
+    Raises UserError when the history is not that of the rounds before.
+    """
+    if [trial["number"] for trial in history] != list(range(numbers.start)):
+        raise UserError(
+            f"spaces.{arena.space['name']}: trial {numbers.start} needs all before it, but the records hold "
+            f"{len(history)}; delete the folder of the search and rerun"
+        )
+    proposals = propose(arena.dimensions, arena.space["sampler"], arena.seed, history, len(numbers))
+    found = []
+    for number, proposal in tqdm([*zip(numbers, proposals, strict=True)][mine], desc=bar, leave=False):
+        trial = progress.load(f"trial-{number}.pt")
+        if not trial or trial["proposal"] != proposal:
+            trial = arena.run(number, proposal)
+            progress.save(f"trial-{number}.pt", trial)
+        found.append(trial)
+    return found
+
+
+def search(
+    arena: Arena,
+    rounds: list[tuple[int, int]],
+    shards: int,
+    code: str,
+    history: list[Path],
+    outputs: list[Path],
+    meter: Path,
+) -> None:
+    """Run all rounds of a search, or one shard of one round, and write the records.
+
+    Args:
+        rounds: first trial, and the one behind the last, of the round of each output.
+        shards: jobs that share a round: trial t of a round is that of shard t mod shards.
+        code: digest of the code that runs.
+        history: records of the rounds before the first output's.
+        outputs: records to write, named round-{k}/shard-{i}.parquet; one shard of one round, or all rounds in order.
+        meter: what the job cost.
+    """
+    mark = fingerprint(arena.data.task.name, arena.space, arena.seed, code, arena.digests)
+    past = read_trials(history, mark)
+    progress = Resumable(state_folder(meter), mark)
+    with metered(0) as cost:
+        for output, (first, behind) in zip(outputs, rounds, strict=True):
+            k, shard = (int(name.partition("-")[2]) for name in (output.parent.name, output.stem))
+            bar = f"{arena.space['name']} search {arena.seed} round {k}"
+            mine = slice(shard, None, shards)
+            found = [t | {"round": k} for t in run_round(arena, range(first, behind), mine, past, progress, bar)]
+            columns = {"task": arena.data.task.name, "model": arena.model.name, "space": arena.space["name"]}
+            write_trials(output, found, mark, **columns, search_seed=arena.seed)
+            past += found
+    images = {"training_images": len(arena.examples), "validation_images": len(arena.validation)}
+    write_json(meter, cost | images | {"steps": arena.steps, "resumed": progress.resumed})
+    # The trials' states stay: a search with more trials goes on behind them.

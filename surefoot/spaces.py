@@ -1,0 +1,139 @@
+"""Typed models of what a search may vary and how it is run (AutoFT); part of the config, so no torch here."""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SamplerName = Literal["tpe", "random", "qmc"]
+MetricName = Literal["top1", "mean_per_class", "macro_f1", "worst_group", "nll", "ece"]
+SAMPLER_NAMES: tuple[str, ...] = get_args(SamplerName)
+
+# A dot would clash with what the workflow appends, as in ft.pair.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_@-]*$")]
+Scalar = bool | int | float | str | None
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Dimension(Section):
+    """A key that a search varies: a range of numbers, or a list of choices."""
+
+    low: float | None = Field(None, description="Smallest value.")
+    high: float | None = Field(None, description="Largest value.")
+    log: bool = Field(False, description="Draw evenly in the logarithm.")
+    integer: bool = Field(False, description="Whole numbers only.")
+    choices: list[Scalar] | None = Field(None, min_length=2, description="Values to choose from, instead of a range.")
+    relative: bool = Field(False, description="low and high are multiples of the base method's own value.")
+    optional: bool = Field(
+        False,
+        description="The key may be off as well, which is a choice of its own: then a term leaves the objective, and "
+        "any other key keeps the base method's value.",
+    )
+    use: Literal["both", "trials", "final", "nowhere"] = Field(
+        "both",
+        description="Where the proposed value is used; elsewhere the base method's value holds. All but 'both' are "
+        "behaviours of AutoFT's released code.",
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Dimension":
+        ends = self.low is not None, self.high is not None
+        if any(ends) == bool(self.choices) or any(ends) != all(ends):
+            raise ValueError("give either low and high, or choices")
+        if self.choices and (self.log or self.integer or self.relative):
+            raise ValueError("log, integer and relative are for a range")
+        if all(ends) and not self.low < self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError("a logarithmic range needs low above 0")
+        return self
+
+
+class Space(Section):
+    """What a search varies around a method, and what it maximises (AutoFT, Choi et al. 2024)."""
+
+    label: str = Field(description="Name in tables and figures.")
+    reference: str = Field(description="Paper and section that the entry follows.")
+    differs: str = Field("", description="What differs from the paper or from its released code.")
+    method: Name = Field(description="Entry of methods that is varied: what is trained, from which start.")
+    dimensions: dict[str, float | Dimension] = Field(
+        min_length=1,
+        description="Keys as under methods.<name>.recipes (objective.<term>, learning_rate, ema, rates.<part>, "
+        "decays.<part>, …), or seed: the run's random seed. A number pins the key.",
+    )
+    sampler: SamplerName = Field(
+        "tpe",
+        description="tpe (tree-structured Parzen estimator, every dimension by itself), random, or qmc (quasi-random, "
+        "Sobol).",
+    )
+    eval_set: Literal["ood_val", "id_val"] = Field("ood_val", description="Validation set that scores the trials.")
+    images: int | None = Field(None, gt=1, description="Size of that set; null: all its images.")
+    balanced: bool = Field(True, description="Draw these images evenly over the classes, else uniformly.")
+    changed: bool = Field(
+        False, description="Score on images with the training run's random changes, as AutoFT's released code does."
+    )
+    metric: MetricName | None = Field(
+        None, description="What is maximised (nll and ece: minimised); null: the task's metric."
+    )
+    trial: dict[str, Any] = Field(
+        default={"steps": 40, "schedule": "constant", "warmup": 0},
+        description="What a trial changes of the base method's entry beside the dimensions: its few inner steps.",
+    )
+    final: dict[str, Any] = Field(
+        default={"keep": "best"},
+        description="What the final run changes beside the winner's values; keep: best chooses the epoch on id_val.",
+    )
+
+    @model_validator(mode="after")
+    def _free(self) -> "Space":
+        if not any(isinstance(dimension, Dimension) for dimension in self.dimensions.values()):
+            raise ValueError("every dimension is pinned, so there is nothing to search")
+        if isinstance(self.dimensions.get("seed"), float):
+            raise ValueError("dimensions.seed: leave it out to search with the run's own seed")
+        return self
+
+
+class Search(Section):
+    """Which searches are run, and the budget that all of them have."""
+
+    spaces: list[Name] = Field(
+        default=[], description="Entries of spaces, searched on every task with every model of the run; []: no search."
+    )
+    reference: Name | None = Field(
+        None, description="Entry of search.spaces that the others are compared with; null: the last."
+    )
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        default=[0],
+        min_length=1,
+        description="Search seeds. On tasks with folds, search s and its final runs use fold s mod 3, so that what is "
+        "learned on validation concepts is never tested on them.",
+    )
+    final_seeds: int = Field(1, gt=0, description="Final runs of every search, with different seeds on its fold.")
+    trials: int = Field(60, gt=1, description="Trials of every search.")
+    round_size: int = Field(
+        10,
+        gt=0,
+        description="Trials that are proposed together from the results of the rounds before; 1: the paper's "
+        "sequential search.",
+    )
+    shards: int = Field(
+        1,
+        gt=0,
+        description="Jobs that share the trials of a round. The winner does not depend on it. 1: one job for the whole "
+        "search, which saves start-up.",
+    )
+
+    @property
+    def rounds(self) -> int:
+        """Number of rounds; the last may be smaller."""
+        return -(-self.trials // self.round_size)
+
+    @model_validator(mode="after")
+    def _shared_out(self) -> "Search":
+        if self.shards > self.round_size:
+            raise ValueError(f"shards: {self.shards} jobs cannot share rounds of {self.round_size} trials")
+        return self

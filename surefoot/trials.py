@@ -1,0 +1,127 @@
+"""Trials of a search: what they change, which wins, and their files. No torch.
+
+A trial is a dictionary: number, round, state (done or failed), score (higher is better), reason, proposal (what the
+sampler drew), changes (what the trial changes of the base method's entry).
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from surefoot.files import UserError, atomic
+from surefoot.spaces import Dimension
+
+Trial = dict[str, Any]
+Space = dict[str, float | Dimension]
+TIE = 1e-10  # per trial number, so that of equal trials the later wins (AutoFT's code)
+COLUMNS = ("number", "round", "state", "score", "reason", "proposal", "changes")
+
+
+def dimensions_of(given: dict[str, Any]) -> dict[str, float | Dimension]:
+    """The dimensions of a job's parameters, typed again."""
+    return {key: Dimension.model_validate(v) if isinstance(v, dict) else float(v) for key, v in given.items()}
+
+
+def changes(space: Space, proposal: dict[str, Any], phase: str) -> dict[str, Any]:
+    """What a proposal changes of the base method's entry in a phase: `trials` or `final`.
+
+    A term that is off has the value None, which takes it out of the objective.
+    """
+    found: dict[str, Any] = {}
+    for key, dimension in space.items():
+        if not isinstance(dimension, Dimension):
+            found[key] = dimension
+        elif dimension.use not in ("both", phase):
+            continue
+        elif proposal.get(f"{key}?", True):
+            found[key] = proposal[key]
+        elif key.startswith("objective."):
+            found[key] = None
+    return found
+
+
+def value(trial: Trial, history: list[Trial]) -> float:
+    """Score of a trial with the tie rule of AutoFT's code; that of a failed trial is the worst that was seen, or 0."""
+    scores = [past["score"] for past in history if past["state"] == "done"]
+    score = trial["score"] if trial["state"] == "done" else min(scores, default=0.0)
+    return score + TIE * trial["number"]
+
+
+def winner(trials: list[Trial]) -> Trial | None:
+    """The finished trial of the highest score, of equal ones the latest; None where every trial failed."""
+    done = [trial for trial in trials if trial["state"] == "done"]
+    return max(done, key=lambda trial: value(trial, trials), default=None)
+
+
+def write_trials(path: Path, trials: list[Trial], mark: str, **columns: Any) -> None:
+    """Write the records of some trials; `mark` names the config, code and data of their search.
+
+    Nothing in them depends on time or machine, so equal searches have equal bytes.
+    """
+    rows = [
+        {**columns, **{key: trial[key] for key in COLUMNS}, "search": mark}
+        | {key: json.dumps(trial[key]) for key in ("proposal", "changes")}
+        for trial in trials
+    ]
+    names = [*columns, *COLUMNS, "search"]
+    with atomic(path) as partial:
+        pd.DataFrame(rows, columns=names).to_parquet(partial, index=False)
+
+
+def read_trials(paths: list[Path], mark: str | None = None) -> list[Trial]:
+    """Trials of several files in the order of their numbers.
+
+    Raises UserError when a file is cut off, or (where `mark` is given) when it belongs to another search.
+    """
+    found = []
+    for path in paths:
+        try:
+            rows = pd.read_parquet(path).to_dict("records")
+            trials = [row | {key: json.loads(row[key]) for key in ("proposal", "changes")} for row in rows]
+        except Exception as error:
+            raise UserError(
+                f"{path} cannot be read ({error}); delete it and rerun snakemake to make it again"
+            ) from None
+        if mark and any(trial["search"] != mark for trial in trials):
+            raise UserError(
+                f"{path} holds trials of another search (other config, code or data); delete the folder "
+                f"{path.parent.parent} and rerun"
+            )
+        found += trials
+    return sorted(found, key=lambda trial: trial["number"])
+
+
+def write_objective(path: Path, trials: list[Trial], space: dict[str, Any], about: dict[str, Any]) -> None:
+    """Write the winner of a search: what it changes in the final run, how it scored, what the search cost in labels.
+
+    Raises UserError when every trial failed.
+    """
+    best = winner(trials)
+    if best is None:
+        reasons = sorted({trial["reason"] for trial in trials})
+        raise UserError(f"spaces.{space['name']}: all {len(trials)} trials failed, for instance: {reasons[0]}")
+    content = about | {
+        "space": space["name"],
+        "trials": len(trials),
+        "failed": sum(trial["state"] == "failed" for trial in trials),
+        "trial": int(best["number"]),
+        "score": float(best["score"]),
+        "metric": space["metric"],
+        "eval_set": space["eval_set"],
+        "changes": changes(dimensions_of(space["dimensions"]), best["proposal"], "final"),
+    }
+    with atomic(path) as partial:
+        partial.write_text(yaml.safe_dump(content, sort_keys=True, allow_unicode=True), encoding="utf-8")
+
+
+def running_best(scores: list[float]) -> list[float]:
+    """Best score so far; NaN before the first finished trial."""
+    best, found = math.nan, []
+    for score in scores:
+        best = score if math.isnan(best) else best if math.isnan(score) else max(best, score)
+        found.append(best)
+    return found

@@ -320,6 +320,7 @@ def test_terms_that_need_text_say_that_there_is_none(folders: dict[str, Path], d
 def test_the_config_refuses_methods_that_need_text(method: str, words: str) -> None:
     raw = raw_config()
     raw["run"] |= {"models": ["resnet-26"], "methods": ["ft", method], "pairs": []}
+    raw["search"] = {}
     with pytest.raises(UserError, match=f"run.models: resnet-26 has no text tower, but {method} needs one: {words}$"):
         parse_config(raw)
     raw["run"]["methods"] = ["ft", "kd", "l2-sp", "ema", "tpgm"]

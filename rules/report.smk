@@ -6,13 +6,17 @@ FIGURE_FILES = expand("results/figures/{name}.{form}", name=PLAN.figures, form=[
 
 rule make_tables:
     input:
-        metrics=PLAN.evaluations("metrics.parquet"),
-        predictions=PLAN.evaluations("predictions.parquet"),
+        metrics=PLAN.evaluations("metrics.parquet") + SEARCHES.evaluations("metrics.parquet"),
+        predictions=PLAN.evaluations("predictions.parquet") + SEARCHES.evaluations("predictions.parquet"),
         meters=PLAN.meters(),
         inference=PLAN.inference_files(),
         trials=PLAN.adaptations("trials.parquet"),
         adapted=PLAN.adaptations("predictions.parquet"),
         factors=PLAN.adaptations("factors.parquet"),
+        objectives=SEARCHES.files("objective.yaml"),
+        searches=SEARCHES.files("trials.parquet"),
+        search_meters=SEARCHES.files("meter.json"),
+        finals=SEARCHES.finals("record.json"),
         online=PLAN.online_files("predictions.parquet"),
     output:
         tables=[
@@ -34,7 +38,7 @@ rule make_tables:
         mem_mb=LIGHT_MB,
         runtime=30,
     params:
-        story=PLAN.story(),
+        story=STORY,
         code=code_digest("make_tables"),
     message:
         "Make the tables"
@@ -65,7 +69,7 @@ rule draw_figures:
         mem_mb=LIGHT_MB,
         runtime=30,
     params:
-        story=PLAN.story(),
+        story=STORY,
         code=code_digest("draw_figures"),
     message:
         "Draw the figures"
@@ -95,7 +99,7 @@ rule write_report:
         mem_mb=LIGHT_MB,
         runtime=10,
     params:
-        story=PLAN.story(),
+        story=STORY,
         code=code_digest("write_report", "surefoot/report.html.j2"),
     message:
         "Write the report"

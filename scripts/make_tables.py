@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from surefoot.job import job, paths
-from surefoot.tables import build_tables, write_tables
+from surefoot.tables import KINDS, build_tables, write_tables
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -12,6 +12,5 @@ if TYPE_CHECKING:
 if "snakemake" in globals():
     with job(snakemake.log[0]):
         records = snakemake.input
-        kinds = ("metrics", "predictions", "meters", "inference", "trials", "adapted", "factors", "online")
-        tables = build_tables({kind: paths(records.get(kind, [])) for kind in kinds}, snakemake.params.story)
+        tables = build_tables({kind: paths(records.get(kind, [])) for kind in KINDS}, snakemake.params.story)
         write_tables(tables, snakemake.params.story["titles"], paths(snakemake.output.tables)[0].parent)

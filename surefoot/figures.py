@@ -17,6 +17,15 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import seaborn as sns
 
+from surefoot.search_figures import (
+    draw_history,
+    draw_importances,
+    draw_learned,
+    history_points,
+    importance_points,
+    learned_points,
+)
+
 STYLE = {
     "svg.hashsalt": "surefoot",
     "svg.fonttype": "path",
@@ -41,6 +50,11 @@ def draw_figures(tables: Path, story: dict[str, Any], folder: Path) -> None:
         drawn.append(("blocks", block_points(arms, story), draw_blocks))
         drawn.append(("shots", shots_points(arms, story), draw_shots))
         drawn.append(("factors", pd.read_csv(tables / "factors.csv"), draw_factors))
+    if story["search"]["spaces"]:
+        trials, learned, shares = (pd.read_csv(tables / f"{name}.csv") for name in ("trials", "learned", "importances"))
+        drawn.append(("search", history_points(trials, story), draw_history))
+        drawn.append(("learned", learned_points(learned, story), draw_learned))
+        drawn.append(("importances", importance_points(shares, story), draw_importances))
     drawn = [one for one in drawn if one[0] in story["figures"]]
     for name, points, draw in drawn:
         with atomic(folder / f"{name}.csv") as partial:

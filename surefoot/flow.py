@@ -21,6 +21,7 @@ SPLIT_FILES = ("images.npy", "rows.parquet", "split.json")
 TABLES = ("main", "alpha", "ensembles", "effects", "metrics", "cost", "methods")
 FIGURES = ("frontier", "alpha")
 # Only where the run adapts source models to targets.
+SEARCH_TABLES = ("search", "learned", "trials", "importances")
 SURGICAL_TABLES = ("surgical", "choices", "factors")
 
 
@@ -296,13 +297,15 @@ class Plan:
     def tables(self) -> tuple[str, ...]:
         """Names of the tables of the run."""
         surgical = SURGICAL_TABLES if self.config.surgical.tasks else ()
-        return TABLES + surgical + (("online",) if self.config.online.tasks else ())
+        searched = SEARCH_TABLES if self.config.search.spaces else ()
+        return TABLES + searched + surgical + (("online",) if self.config.online.tasks else ())
 
     @property
     def figures(self) -> tuple[str, ...]:
         """Names of the figures of the run."""
         how, found = self.config.surgical, FIGURES
         published = any(self.config.tasks[task].baseline_line for task in self.config.run.tasks)
+        found += ("search", "learned", "importances") if self.config.search.spaces else ()
         found += ("robustness",) if self.config.run.baselines or published else ()
         if how.tasks:
             found += ("blocks",) + (("shots",) if len(how.shots) > 1 else ())
@@ -400,6 +403,7 @@ class Plan:
                     *self.config.online.methods,
                 ]
             }
+            | {name: self.config.spaces[name].label for name in self.config.search.spaces}
             | {f"{m}.pair": f"{self.config.methods[m].label}, two seeds" for m in self.config.run.pairs},
             "baselines": list(self.config.run.baselines),
             "reference": self.reference,

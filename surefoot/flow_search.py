@@ -34,12 +34,11 @@ class Searches:
         config, task = self.plan.config, self.plan.config.tasks[wildcards.task]
         space = self.spaces[wildcards.space]
         training, recipe = config.resolve(space.method, task.recipe)
-        dimensions = config.dimensions(wildcards.space, task.recipe)
         return {
             "name": wildcards.space,
             "training": training.model_dump(),
             "recipe": recipe.model_dump(),
-            "dimensions": {k: d if isinstance(d, float) else d.model_dump() for k, d in dimensions.items()},
+            "dimensions": self._dimensions(wildcards.space, wildcards.task),
             "metric": space.metric or task.metric,
             "task_metric": task.metric,
             **space.model_dump(include={"sampler", "eval_set", "images", "balanced", "changed", "trial", "final"}),
@@ -102,6 +101,27 @@ class Searches:
         """Records of the final runs of all searches of a space."""
         return [path.replace("weights.safetensors", "record.json") for path in self.final_weights(wildcards)]
 
+    def story(self) -> dict[str, Any]:
+        """What tables, figures and report read of the searches."""
+        tasks, folds = self.plan.config.run.tasks, {seed % 3 for seed in self.how.seeds}
+        shown = {
+            name: {
+                "dimensions": {task: self._dimensions(name, task) for task in tasks},
+                **self.spaces[name].model_dump(include={"sampler", "eval_set", "reference", "differs"}),
+            }
+            for name in self.how.spaces
+        }
+        return {
+            "spaces": shown,
+            "trials": self.how.trials,
+            "reference": self.how.reference or (list(self.how.spaces) or [""])[-1],
+            "compared_seeds": [seed for seed in self.plan.config.seeds if seed % 3 in folds],
+        }
+
+    def _dimensions(self, space: str, task: str) -> dict[str, Any]:
+        found = self.plan.config.dimensions(space, self.plan.config.tasks[task].recipe)
+        return {key: d if isinstance(d, float) else d.model_dump() for key, d in found.items()}
+
     def cells(self) -> list[tuple[str, str, str]]:
         """Every (task, model, space) of the run."""
         run = self.plan.config.run
@@ -119,14 +139,10 @@ class Searches:
         """One file of the evaluation of every searched method."""
         return [f"results/evaluate/{t}/{m}/{space}/{file}" for t, m, space in self.cells()]
 
-    def meters(self) -> list[str]:
-        """Meters of all jobs of the searches."""
-        return self.files("meter.json")
-
-    def final_meters(self) -> list[str]:
-        """Meters of the final runs."""
+    def finals(self, file: str) -> list[str]:
+        """One file of every final run."""
         return [
-            f"results/finetune/{t}/{m}/{space}@search-{search_seed}/seed-{seed}/meter.json"
+            f"results/finetune/{t}/{m}/{space}@search-{search_seed}/seed-{seed}/{file}"
             for t, m, space in self.cells()
             for search_seed in self.how.seeds
             for seed in self.final_seeds(search_seed)

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from surefoot.seeds import derive
 from surefoot.spaces import Dimension
-from surefoot.trials import Space, Trial, value
+from surefoot.trials import Space, Trial, dimensions_of, value
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -96,3 +96,32 @@ def known(trial: Trial, history: list[Trial], free: dict[str, BaseDistribution])
         params=trial["proposal"],
         distributions={name: free[name] for name in trial["proposal"]},
     )
+
+
+def as_study(trials: list[Trial], space: Space, name: str, storage: str | None = None) -> optuna.Study:
+    """The trials of a search as an Optuna study, in memory or in a storage; failed trials stay failed."""
+    study = optuna.create_study(direction="maximize", study_name=name, storage=storage)
+    free = distributions(space)
+    for trial in trials:
+        done = trial["state"] == "done"
+        study.add_trial(
+            create_trial(
+                state=TrialState.COMPLETE if done else TrialState.FAIL,
+                value=trial["score"] if done else None,
+                params=trial["proposal"],
+                distributions={key: free[key] for key in trial["proposal"]},
+                user_attrs={"round": int(trial["round"]), "reason": trial["reason"], "changes": trial["changes"]},
+            )
+        )
+    return study
+
+
+def importances(trials: list[Trial], space: dict[str, Any]) -> dict[str, float]:
+    """Share of the variance of the scores that each dimension explains (fANOVA), largest first.
+
+    Dimensions that some trials lack (optional ones) are left out, as Optuna does. Empty for fewer than two scores.
+    """
+    study = as_study(trials, dimensions_of(space), "importances")
+    if len({trial["score"] for trial in trials if trial["state"] == "done"}) < 2:
+        return {}
+    return optuna.importance.get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))

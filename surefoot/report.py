@@ -17,6 +17,10 @@ TABLE_TITLES = {
     "alpha": "How alpha is chosen",
     "ensembles": "Ensembles in weight space and in output space",
     "metrics": "All metrics at the two ends",
+    "search": "Learning the objective",
+    "learned": "What the searches learned",
+    "trials": "The trials of the searches",
+    "importances": "Which dimensions decide the scores",
     "surgical": "Adapting to a target with few labels: which layers to tune",
     "choices": "Adapting to a target: what validation chose",
     "online": "Adapting online without labels",
@@ -25,7 +29,22 @@ TABLE_TITLES = {
 }
 
 
-NUMBERS = ("value", "low", "high", "alpha", "epoch", "target_val", "factor")
+NUMBERS = (
+    "score",
+    "best",
+    "learned",
+    "importance",
+    "labelled_images",
+    "trials",
+    "overhead",
+    "value",
+    "low",
+    "high",
+    "alpha",
+    "epoch",
+    "target_val",
+    "factor",
+)
 
 
 def write_report(

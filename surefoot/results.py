@@ -59,8 +59,15 @@ class Results:
 
     @property
     def methods(self) -> list[str]:
-        """Methods in the order of the config, without pairs of seeds and baselines."""
-        return [m for m in self.story["labels"] if m in self.predictions and m not in (*self.pairs, *self.baselines)]
+        """Methods in the order of the config, without pairs of seeds, baselines, and what has not all seeds."""
+        others, seeds = {*self.pairs, *self.baselines}, set(self.story["seeds"])
+        known = [m for m in self.story["labels"] if m in self.predictions and m not in others]
+        return [m for m in known if m not in self.searched or seeds <= set(self._of(m)["seed"])]
+
+    @property
+    def searched(self) -> list[str]:
+        """Methods whose objective was learned by a search."""
+        return [space for space in self.story["search"]["spaces"] if space in self.predictions]
 
     @property
     def baselines(self) -> list[str]:

@@ -19,6 +19,14 @@ from surefoot.adaptations import (
 )
 from surefoot.files import atomic, read_json
 from surefoot.results import AVERAGE, Results, System, load_results
+from surefoot.searched import (
+    costs_table,
+    importances_table,
+    learned_table,
+    search_effects,
+    search_table,
+    trials_table,
+)
 
 RULES = {
     "id_val": "best on id_val",
@@ -151,6 +159,11 @@ def effects_table(results: Results) -> pd.DataFrame:
             system = System(method, results.story["labels"][method], (results.constant(method, 1.0),))
             for name in (results.id_test, AVERAGE):
                 claim(f"3 method against {tuned.label}", "", system, tuned, name)
+    for system, other in search_effects(results):
+        for name in (results.id_test, AVERAGE):
+            claim(
+                f"4 learned objective against {other.label}", "higher" if name == AVERAGE else "", system, other, name
+            )
     for pair in results.pairs:
         alone, weights, outputs = [s for s in ensemble_systems(results) if s.method == pair]
         for system in (weights, outputs):
@@ -161,8 +174,12 @@ def effects_table(results: Results) -> pd.DataFrame:
 def metrics_table(results: Results) -> pd.DataFrame:
     """Every metric at every alpha, as mean over seeds; AVERAGE rows over the OOD test sets."""
     keys = ["task", "model", "method", "space", "alpha", "metric"]
-    per_set = results.metrics.groupby([*keys, "eval_set", "role"], as_index=False, sort=False).agg(
-        value=("value", "mean"), n=("n", "sum"), seeds=("seed", "nunique")
+    # What was searched on some folds only would not be comparable with the rest.
+    shown = results.metrics["method"].isin([*results.methods, *results.pairs, *results.baselines])
+    per_set = (
+        results.metrics[shown]
+        .groupby([*keys, "eval_set", "role"], as_index=False, sort=False)
+        .agg(value=("value", "mean"), n=("n", "sum"), seeds=("seed", "nunique"))
     )
     shifted = per_set[per_set["role"] == "ood_test"]
     average = shifted.groupby(keys, as_index=False, sort=False).agg(
@@ -236,6 +253,23 @@ def _layout_effects(table: pd.DataFrame) -> pd.DataFrame:
     return named[["task", "model", "effect", "model 1", "model 2", "on", "difference", "verdict", "expected"]]
 
 
+def _layout_search(table: pd.DataFrame) -> pd.DataFrame:
+    wide = _wide(table, ["task", "model", "label", "alpha"])
+    budgets = table.drop_duplicates("label").set_index("label")
+    for column, digits in (("labelled_images", 0), ("trials", 0), ("overhead", 2)):
+        shown = wide["label"].map(budgets[column])
+        wide[column] = shown.map(lambda value, digits=digits: "" if pd.isna(value) else f"{value:.{digits}f}")
+    return wide
+
+
+def _layout_trials(table: pd.DataFrame) -> pd.DataFrame:
+    table = table.assign(done=table["state"] == "done")
+    found = table.groupby(["task", "model", "space", "search_seed"], sort=False).agg(
+        trials=("number", "size"), done=("done", "sum"), best=("score", "max"), median=("score", "median")
+    )
+    return found.round(1).reset_index()
+
+
 LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "main": lambda table: _wide(table, ["task", "model", "label", "alpha"]),
     "alpha": lambda table: _wide(table, ["task", "model", "method", "rule", "alpha"]),
@@ -248,6 +282,24 @@ LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "choices": lambda table: table.round(1),
     "factors": lambda table: table.round(3),
     "online": lambda table: _wide(table, ["model", "label"]),
+    "search": lambda table: _layout_search(table),
+    "learned": lambda table: (
+        table.pivot_table(
+            index=["task", "model", "space", "search_seed", "trial", "score"],
+            columns="key",
+            values="learned",
+            sort=False,
+        )
+        .reset_index()
+        .rename_axis(columns=None)
+    ),
+    "trials": lambda table: _layout_trials(table),
+    "importances": lambda table: (
+        table.pivot_table(index=["task", "model", "space"], columns="key", values="importance", sort=False)
+        .round(3)
+        .reset_index()
+        .rename_axis(columns=None)
+    ),
     "tuning": lambda table: table.drop(columns="point").round(1),
 }
 
@@ -264,12 +316,19 @@ def layout(name: str, table: pd.DataFrame, titles: dict[str, str]) -> pd.DataFra
     return printed.drop(columns=same)
 
 
+KINDS = (
+    *("metrics", "predictions", "meters", "inference", "trials", "adapted", "factors", "online"),
+    *("objectives", "searches", "search_meters", "finals"),
+)
+
+
 def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[str, pd.DataFrame]:
     """All tables of a run by name.
 
     Args:
         files: records by kind: metrics and predictions of evaluations; meters and inference (costs); trials, adapted
-            (predictions) and factors of adaptations; online (predictions of online adaptations).
+            (predictions) and factors of adaptations; online (predictions of online adaptations); objectives, searches
+            (trials), search_meters and finals (records of final runs) of searches.
         story: what the tables read of the config.
     """
     cells = load_results(files["metrics"], files["predictions"], story)
@@ -287,6 +346,11 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
         tables |= {"surgical": surgical_table(found), "choices": choices_table(found)}
         tables["factors"] = factors_table(files["factors"])
         tables["effects"] = pd.concat([tables["effects"], surgical_effects(found)], ignore_index=True)
+    if files["objectives"]:
+        costs = costs_table(files["objectives"], files["search_meters"], files["finals"])
+        tables["search"] = pd.concat([search_table(cell, costs) for cell in cells], ignore_index=True)
+        tables |= {"trials": trials_table(files["searches"]), "learned": learned_table(files["objectives"])}
+        tables["importances"] = importances_table(files["searches"], story)
     if files["online"]:
         tables["online"] = online_table(files["online"], story)
     return tables

@@ -1,0 +1,98 @@
+"""Figures of the searches, from the tables."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+CELL = ["task", "model"]
+
+
+def history_points(trials: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
+    """One row per trial: its score and the best so far."""
+    columns = [*CELL, "space", "search_seed", "number", "state", "score", "best"]
+    return trials[columns].assign(label=trials["space"].map(story["labels"]))
+
+
+def draw_history(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
+    """Scores of the trials with the running best of every search, a panel per space."""
+    spaces = list(points.groupby([*CELL, "space"], sort=False))
+    columns = min(len(spaces), 4)
+    lines = -(-len(spaces) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(3.6 * columns, 3.0 * lines), squeeze=False, sharey=True, layout="constrained"
+    )
+    for axis in axes.flat[len(spaces) :]:
+        axis.set_axis_off()
+    for ((task, model, space), rows), axis in zip(spaces, axes.flat, strict=False):
+        seeds = list(dict.fromkeys(rows["search_seed"]))
+        for colour, (_, search) in zip(
+            sns.color_palette("colorblind", len(seeds)), rows.groupby("search_seed", sort=False), strict=True
+        ):
+            axis.plot(search["number"], search["score"], "o", color=colour, markersize=2.5, alpha=0.45)
+            axis.plot(search["number"], search["best"], color=colour, linewidth=1.6)
+        where = "" if points[CELL].drop_duplicates().shape[0] == 1 else f"\n{task}, {model}"
+        metric = story["search"]["spaces"][space]["eval_set"]
+        axis.set(title=story["labels"][space] + where, xlabel="trial", ylabel=f"score on {metric}")
+        axis.grid(True, color="0.93", linewidth=0.7)
+    return figure
+
+
+def learned_points(learned: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
+    """One row per search and term: the weight that the winner has; terms that are off have none."""
+    rows = learned[learned["key"].str.startswith("objective.")]
+    value = pd.to_numeric(rows["learned"], errors="coerce")
+    rows = rows.assign(weight=value, term=rows["key"].str.removeprefix("objective."))
+    return rows[value > 0][[*CELL, "space", "search_seed", "term", "weight"]]
+
+
+def draw_learned(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
+    """Learned weights of the terms on a logarithmic axis, a point per search; spaces with free terms only."""
+    free = points.groupby("space")["term"].transform("nunique") > 1
+    points = points[free]
+    terms, spaces = list(dict.fromkeys(points["term"])), list(dict.fromkeys(points["space"]))
+    figure, axis = plt.subplots(figsize=(1.2 + 0.75 * max(len(terms), 4), 3.2), layout="constrained")
+    for offset, (colour, space) in enumerate(zip(sns.color_palette("colorblind", len(spaces)), spaces, strict=True)):
+        rows = points[points["space"] == space]
+        x = rows["term"].map(terms.index) + (offset - (len(spaces) - 1) / 2) * 0.16
+        axis.plot(x, rows["weight"], "o", color=colour, markersize=5, alpha=0.8, label=story["labels"][space])
+    axis.set_yscale("log")
+    axis.set_xticks(range(len(terms)), terms, rotation=30, ha="right")
+    axis.set_ylabel("learned weight")
+    axis.grid(True, axis="y", color="0.92", linewidth=0.7)
+    if spaces:
+        axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def importance_points(importances: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
+    """One row per space and dimension: importance as mean over searches, with the smallest and the largest."""
+    grouped = importances.groupby([*CELL, "space", "key"], sort=False)["importance"]
+    found = grouped.agg(["mean", "min", "max"]).reset_index()
+    return found.sort_values([*CELL, "space", "mean"], ascending=[True, True, True, False], ignore_index=True)
+
+
+def draw_importances(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
+    """Bars of the importances, a panel per space; the thin line spans the searches."""
+    spaces = list(points.groupby([*CELL, "space"], sort=False))
+    columns = min(len(spaces), 3)
+    lines = -(-len(spaces) // columns)
+    tallest = max(len(rows) for _, rows in spaces)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(3.8 * columns, (0.8 + 0.24 * tallest) * lines), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat[len(spaces) :]:
+        axis.set_axis_off()
+    for ((_, _, space), rows), axis in zip(spaces, axes.flat, strict=False):
+        place = np.arange(len(rows))[::-1]
+        span = [rows["mean"] - rows["min"], rows["max"] - rows["mean"]]
+        axis.barh(
+            place, rows["mean"], xerr=span, color="#4c78a8", height=0.7, ecolor="0.3", error_kw={"linewidth": 0.8}
+        )
+        axis.set_yticks(place, rows["key"].str.removeprefix("objective."))
+        axis.set(title=story["labels"][space], xlabel="share of the scores' variance (fANOVA)", xlim=(0, 1))
+        axis.grid(True, axis="x", color="0.92", linewidth=0.7)
+        axis.set_axisbelow(True)
+    return figure

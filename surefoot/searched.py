@@ -1,0 +1,113 @@
+"""Tables of the searches, as pure functions of their records. No torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from surefoot.files import read_json
+from surefoot.learned import read_objective
+from surefoot.results import AVERAGE, Results, System
+from surefoot.trials import read_trials, running_best
+
+KEYS = ["task", "model", "space", "search_seed"]
+
+
+def searched_systems(results: Results) -> list[System]:
+    """Zero-shot and FT at its recipe, on the folds of the searches; then every searched method, alone and with WiSE."""
+    story, fixed = results.story, results.story["fixed_alpha"]
+    seeds = set(story["search"]["compared_seeds"])
+
+    def known(method: str, alpha: float) -> System:
+        per_seed = {seed: a for seed, a in results.constant(method, alpha).items() if seed in seeds}
+        return System(method, story["labels"][method], (per_seed,))
+
+    untrained = [method for method in results.methods if not results.trained(method)]
+    systems = [known(method, 0.0) for method in untrained[:1]] + [known(story["reference"], 1.0)]
+    for space in results.searched:
+        label = story["labels"][space]
+        systems += [
+            System(space, label, (results.constant(space, 1.0),)),
+            System(space, f"{label} + WiSE ({fixed:g})", (results.constant(space, fixed),)),
+            System(space, f"{label} + WiSE (ood_val)", (results.chosen(space, "ood_val"),)),
+        ]
+    return systems
+
+
+def search_table(results: Results, costs: pd.DataFrame) -> pd.DataFrame:
+    """Searched methods on the test sets, beside zero-shot and FT on the same folds, with what the search cost."""
+    cells = [results.id_test, *results.ood_tests, AVERAGE]
+    rows = [results.estimate(system, cell) for system in searched_systems(results) for cell in cells]
+    columns = ["trials", "failed", "labelled_images", "steps_of_final_run", "overhead"]
+    per_space = costs.rename(columns={"space": "method"}).groupby(["task", "model", "method"])[columns].mean()
+    return pd.DataFrame(rows).merge(per_space.reset_index(), how="left")
+
+
+def search_effects(results: Results) -> list[tuple[System, System]]:
+    """What is compared: every searched method with FT at its recipe, and with the reference of the searches."""
+    by_method = {}
+    for system in searched_systems(results):
+        by_method.setdefault(system.method, system)
+    reference = results.story["search"]["reference"]
+    pairs = [(by_method[space], by_method[results.story["reference"]]) for space in results.searched]
+    if reference in by_method:
+        pairs += [(by_method[space], by_method[reference]) for space in results.searched if space != reference]
+    return pairs
+
+
+def trials_table(files: list[Path]) -> pd.DataFrame:
+    """Every trial of every search, with the best score so far."""
+    tables = []
+    for path in files:
+        trials = read_trials([path])
+        table = pd.DataFrame(trials).drop(columns=["search", "proposal"])
+        table["best"] = running_best(list(table["score"]))
+        tables.append(table.assign(changes=table["changes"].map(json.dumps)))
+    return pd.concat(tables, ignore_index=True)
+
+
+def learned_table(files: list[Path]) -> pd.DataFrame:
+    """What every search learned, a row per key of its winner."""
+    rows = []
+    for path in files:
+        found = read_objective(path)
+        about = {key: found[key] for key in (*KEYS, "trial", "score", "eval_set", "metric")}
+        rows += [about | {"key": key, "learned": value} for key, value in found["changes"].items()]
+    return pd.DataFrame(rows)
+
+
+def costs_table(objectives: list[Path], meters: list[Path], finals: list[Path]) -> pd.DataFrame:
+    """Per search: labelled images, trials, and its steps over those of one final run; `finals` are their records."""
+    rows = []
+    for objective, meter in zip(objectives, meters, strict=True):
+        found, cost = read_objective(objective), read_json(meter)
+        run = f"{found['space']}@search-{found['search_seed']}"
+        here = (found["task"], found["model"], run)
+        records = [read_json(path) for path in finals if path.parts[-5:-2] == here]
+        final = np.mean([_steps(record) for record in records])
+        rows.append(
+            {key: found[key] for key in (*KEYS, "trials", "failed")}
+            | {"labelled_images": found["validation_images"], "steps": cost["steps"], "steps_of_final_run": final}
+            | {"overhead": cost["steps"] / final}
+        )
+    return pd.DataFrame(rows)
+
+
+def _steps(record: dict[str, Any]) -> int:
+    recipe = record["method"]["recipe"]
+    return recipe["steps"] or recipe["epochs"] * -(-record["training_images"] // recipe["batch_size"])
+
+
+def importances_table(files: list[Path], story: dict[str, Any]) -> pd.DataFrame:
+    """How much of the variance of the scores each dimension explains (fANOVA), per search; they sum to 1."""
+    from surefoot.proposals import importances
+
+    rows = []
+    for path in files:
+        trials = read_trials([path])
+        about = {key: trials[0][key] for key in KEYS}
+        found = importances(trials, story["search"]["spaces"][about["space"]]["dimensions"][about["task"]])
+        rows += [about | {"key": key, "importance": share} for key, share in found.items()]
+    return pd.DataFrame(rows)

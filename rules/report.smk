@@ -1,7 +1,10 @@
 """What people read: pure functions of records, rebuilt without torch."""
 
+from surefoot.story import build_story
+
 TABLE_FILES = expand("results/tables/{name}.{form}", name=PLAN.tables, form=["csv", "md", "tex"])
 FIGURE_FILES = expand("results/figures/{name}.{form}", name=PLAN.figures, form=["svg", "png", "csv"])
+STORY = build_story(PLAN)
 
 
 rule make_tables:
@@ -10,10 +13,10 @@ rule make_tables:
         predictions=PLAN.evaluations("predictions.parquet"),
         meters=PLAN.meters(),
         inference=PLAN.inference_files(),
-        trials=PLAN.adaptations("trials.parquet"),
-        adapted=PLAN.adaptations("predictions.parquet"),
-        factors=PLAN.adaptations("factors.parquet"),
-        online=PLAN.online_files("predictions.parquet"),
+        trials=PLAN.adaptations("adapt", "trials.parquet"),
+        adapted=PLAN.adaptations("adapt", "predictions.parquet"),
+        factors=PLAN.adaptations("adapt", "factors.parquet"),
+        online=PLAN.adaptations("online", "predictions.parquet"),
     output:
         tables=[
             report(
@@ -34,7 +37,7 @@ rule make_tables:
         mem_mb=LIGHT_MB,
         runtime=30,
     params:
-        story=PLAN.story(),
+        story=STORY,
         code=code_digest("make_tables"),
     message:
         "Make the tables"
@@ -65,7 +68,7 @@ rule draw_figures:
         mem_mb=LIGHT_MB,
         runtime=30,
     params:
-        story=PLAN.story(),
+        story=STORY,
         code=code_digest("draw_figures"),
     message:
         "Draw the figures"
@@ -95,7 +98,7 @@ rule write_report:
         mem_mb=LIGHT_MB,
         runtime=10,
     params:
-        story=PLAN.story(),
+        story=STORY,
         code=code_digest("write_report", "surefoot/report.html.j2"),
     message:
         "Write the report"

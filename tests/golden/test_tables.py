@@ -64,6 +64,7 @@ def take(results: Path) -> None:
 
     from surefoot.config import parse_config
     from surefoot.flow import Plan
+    from surefoot.story import build_story
 
     shutil.rmtree(RECORDS, ignore_errors=True)
     merged: dict = {}
@@ -73,17 +74,17 @@ def take(results: Path) -> None:
     files = {
         "metrics": plan.evaluations("metrics.parquet"),
         "predictions": plan.evaluations("predictions.parquet"),
-        "trials": plan.adaptations("trials.parquet"),
-        "adapted": plan.adaptations("predictions.parquet"),
-        "factors": plan.adaptations("factors.parquet"),
-        "online": plan.online_files("predictions.parquet"),
+        "trials": plan.adaptations("adapt", "trials.parquet"),
+        "adapted": plan.adaptations("adapt", "predictions.parquet"),
+        "factors": plan.adaptations("adapt", "factors.parquet"),
+        "online": plan.adaptations("online", "predictions.parquet"),
     }
     inside = {kind: [str(Path(*Path(path).parts[1:])) for path in paths] for kind, paths in files.items()}
     for path in (path for paths in inside.values() for path in paths):
         (RECORDS / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(results / path, RECORDS / path)
     (RECORDS / "files.json").write_text(json.dumps(inside, indent=1) + "\n")
-    (RECORDS / "story.json").write_text(json.dumps(plan.story(), indent=1, ensure_ascii=False) + "\n")
+    (RECORDS / "story.json").write_text(json.dumps(build_story(plan), indent=1, ensure_ascii=False) + "\n")
     EXPECTED.mkdir(exist_ok=True)
     make_tables(EXPECTED)
 

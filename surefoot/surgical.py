@@ -16,7 +16,7 @@ from surefoot import config
 from surefoot.clip import Classifier, Preprocess, State, convention_of, load_state, zero_shot_classifier
 from surefoot.data import Data, Examples
 from surefoot.device import pick_device
-from surefoot.files import UserError, atomic, write_json
+from surefoot.files import UserError, write_json, write_parquet
 from surefoot.finetune import ACCURACY
 from surefoot.interpolate import check_alike
 from surefoot.layers import layers
@@ -53,9 +53,9 @@ class Adaptation:
 
     def write(self, trials: Path, predictions: Path, factors: Path, meter: Path) -> None:
         """Write the four files, atomically."""
-        for table, path in ((self.trials, trials), (self.predictions, predictions), (self.factors, factors)):
-            with atomic(path) as partial:
-                table.to_parquet(partial, index=False)
+        write_parquet(trials, self.trials)
+        write_parquet(predictions, self.predictions)
+        write_parquet(factors, self.factors)
         write_json(meter, self.cost)
 
 

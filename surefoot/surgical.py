@@ -17,17 +17,15 @@ from surefoot.clip import Classifier, Preprocess, State, convention_of, load_sta
 from surefoot.data import Data, Examples
 from surefoot.device import pick_device
 from surefoot.files import UserError, write_json, write_parquet
-from surefoot.finetune import ACCURACY
 from surefoot.interpolate import check_alike
 from surefoot.layers import layers
+from surefoot.metrics import ACCURACY
 from surefoot.passes import predict
 from surefoot.records import load_trained, metered
 from surefoot.references import References
 from surefoot.resume import Resumable
 from surefoot.tasks import Target
 from surefoot.train import Run, fit
-
-BATCH = 256  # of forward passes without gradients
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ class Sources:
         references = References(self.model, self.head, self.data.task, self.training.options, case.seed, self.device)
 
         def value(classifier: Classifier) -> float:
-            return self.metric(predict(classifier, validation, self.preprocess, BATCH), validation.labels)
+            return self.metric(predict(classifier, validation, self.preprocess), validation.labels)
 
         trials, best, predicted, factors = [], -1.0, None, []
         for learning_rate in rates if self.training.train else [0.0]:
@@ -165,7 +163,7 @@ class Sources:
             )
             if reached > best:
                 best, chosen = reached, len(trials) - 1
-                predicted = predict(classifier, test, self.preprocess, BATCH)
+                predicted = predict(classifier, test, self.preprocess)
                 factors = _by_layer(history.factors, classifier, where) if history else []
         for number, trial in enumerate(trials):
             trial["chosen"] = number == chosen

@@ -110,17 +110,22 @@ class Sources:
         self.training = config.Training.model_validate(method["training"])
         self.recipe = config.Recipe.model_validate(method["recipe"]).model_copy(update={"keep": "best"})
         self.preprocess = Preprocess.of(model)
+        self.states: dict[Path, State] = {}
+        self.classifier: Classifier | None = None
 
     def load(self, weights: Path) -> Classifier:
-        """A source model. Raises UserError when it does not fit the task."""
-        state = load_trained(weights)
-        classifier = zero_shot_classifier(self.model, self.head, convention_of(state))
+        """A source model, in the memory of the one loaded before. Raises UserError when it does not fit the task."""
+        if weights not in self.states:
+            self.states[weights] = load_trained(weights)
+        state = self.states[weights]
+        if self.classifier is None:  # the sources are runs of one method, so their heads are of one convention
+            self.classifier = zero_shot_classifier(self.model, self.head, convention_of(state)).to(self.device)
         try:
-            check_alike(classifier.state_dict(), state)
+            check_alike(self.classifier.state_dict(), state)
         except ValueError as error:
             raise UserError(f"{weights} is no source model for task {self.data.task.name}: {error}") from None
-        classifier.load_state_dict(state)
-        return classifier.to(self.device)
+        self.classifier.load_state_dict(state)
+        return self.classifier.eval()
 
     def examples(self, case: Case, role: str) -> Examples:
         """The images of a target in a role. Raises UserError for a class that has none."""

@@ -17,7 +17,6 @@ try:
     PLAN = flow.Plan(parse_config(config))
     PLAN.check()
     SEARCHES = Searches(PLAN)
-    STORY = PLAN.story() | {"search": SEARCHES.story()}
 except UserError as error:
     raise WorkflowError(str(error)) from None
 except ModuleNotFoundError as error:

@@ -1,7 +1,10 @@
 """What people read: pure functions of records, rebuilt without torch."""
 
+from surefoot.story import build_story
+
 TABLE_FILES = expand("results/tables/{name}.{form}", name=PLAN.tables, form=["csv", "md", "tex"])
 FIGURE_FILES = expand("results/figures/{name}.{form}", name=PLAN.figures, form=["svg", "png", "csv"])
+STORY = build_story(PLAN)
 
 
 rule make_tables:
@@ -10,14 +13,14 @@ rule make_tables:
         predictions=PLAN.evaluations("predictions.parquet") + SEARCHES.evaluations("predictions.parquet"),
         meters=PLAN.meters(),
         inference=PLAN.inference_files(),
-        trials=PLAN.adaptations("trials.parquet"),
-        adapted=PLAN.adaptations("predictions.parquet"),
-        factors=PLAN.adaptations("factors.parquet"),
+        trials=PLAN.adaptations("adapt", "trials.parquet"),
+        adapted=PLAN.adaptations("adapt", "predictions.parquet"),
+        factors=PLAN.adaptations("adapt", "factors.parquet"),
         objectives=SEARCHES.files("objective.yaml"),
         searches=SEARCHES.files("trials.parquet"),
         search_meters=SEARCHES.files("meter.json"),
         finals=SEARCHES.finals("record.json"),
-        online=PLAN.online_files("predictions.parquet"),
+        online=PLAN.adaptations("online", "predictions.parquet"),
     output:
         tables=[
             report(

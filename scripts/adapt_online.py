@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from surefoot.clip import load_state
 from surefoot.data import Data, split_folders
-from surefoot.files import atomic
+from surefoot.files import write_parquet
 from surefoot.job import job, paths
 from surefoot.online import adapt_online
 from surefoot.surgical import Sources
@@ -23,5 +23,4 @@ if "snakemake" in globals():
         weights = dict(zip(given.seeds, paths(snakemake.input.sources), strict=True))
         found = adapt_online(sources, weights, given.rates, given.copies)
         for table, path in zip(found, (Path(out.trials), Path(out.predictions)), strict=True):
-            with atomic(path) as partial:
-                table.to_parquet(partial, index=False)
+            write_parquet(path, table)

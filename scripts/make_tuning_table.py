@@ -7,8 +7,7 @@ import pandas as pd
 
 from surefoot.job import job, paths
 from surefoot.results import read_records
-from surefoot.tables import write_tables
-from surefoot.tune_table import tuning_table
+from surefoot.tables import tuning_table, write_tables
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surefoot.data import Data, split_folders
-from surefoot.files import atomic
+from surefoot.files import write_parquet
 from surefoot.finetune import Bench
 from surefoot.job import job, paths
 from surefoot.resume import Resumable, fingerprint, state_folder
@@ -25,6 +25,5 @@ if "snakemake" in globals():
         benches = [Bench(model, head, data, entry) for entry in given.grid["entries"]]
         starts = dict(zip(given.seeds, bases or [None] * len(given.seeds), strict=True))
         trials = tune(benches, given.grid["points"], starts, data, progress)
-        with atomic(out) as partial:
-            trials.assign(task=data.task.name, model=model.name).to_parquet(partial, index=False)
+        write_parquet(out, trials.assign(task=data.task.name, model=model.name))
         progress.discard()

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from surefoot.config import Config, Method, parse_config
+from surefoot.config import Config, parse_config
+from surefoot.story import besides, plain, trained
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG_FOLDER = ROOT / "config"
@@ -151,33 +152,17 @@ def _kind(node: dict[str, Any]) -> str:
         return "name" if "pattern" in node else "text"
     words = {"number": "number", "integer": "whole number", "boolean": "`true`, `false`", "null": "`null`"}
     bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {_plain(node[bound])}" for bound, sign in bounds.items() if bound in node]
+    limits = [f"{sign} {plain(node[bound])}" for bound, sign in bounds.items() if bound in node]
     return " ".join([words[kind], ", ".join(limits)]).strip()
 
 
 def _default(value: Any, target: dict[str, Any]) -> str:
     """A default as it would be written in YAML; of a section only what differs from the section's own defaults."""
     if not target:
-        return f"`{_plain(value)}`"
+        return f"`{plain(value)}`"
     own = {key: inner.get("default") for key, inner in target["properties"].items()}
     changed = {key: value[key] for key in own if value[key] != own[key]}
-    return f"`{_plain(changed)}`" if changed else "see there"
-
-
-def _plain(value: Any) -> str:
-    """A value in YAML's one-line form, with numbers as people write them."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_plain(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_plain, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    if not isinstance(value, float):
-        return str(value)
-    if value and not 1e-2 <= abs(value) < 1e6:
-        digits, exponent = f"{value:.6e}".split("e")
-        return f"{float(digits)}e{int(exponent)}"
-    return repr(value).removesuffix(".0")
+    return f"`{plain(changed)}`" if changed else "see there"
 
 
 def _known(path: Path) -> str:
@@ -187,9 +172,8 @@ def _known(path: Path) -> str:
         [
             f"`{name}`",
             method.label,
-            " + ".join(method.train) or "nothing",
-            " + ".join(f"{_plain(w)} {term}" for term, w in method.objective.items()) if method.train else "",
-            "; ".join(_besides(method)),
+            *trained(method).values(),
+            "; ".join(besides(method, method)),
             method.reference,
         ]
         for name, method in config.methods.items()
@@ -205,7 +189,7 @@ def _known(path: Path) -> str:
         for name, m in config.models.items()
     ]
     recipes = [
-        [f"`{name}`", r.optimizer, _plain(r.learning_rate), _plain(r.weight_decay), str(r.batch_size), str(r.epochs)]
+        [f"`{name}`", r.optimizer, plain(r.learning_rate), plain(r.weight_decay), str(r.batch_size), str(r.epochs)]
         for name, r in config.recipes.items()
     ]
     recipe_heads = ["recipe", "optimizer", "learning rate", "weight decay", "batch size", "epochs"]
@@ -219,16 +203,6 @@ def _known(path: Path) -> str:
             _table(recipe_heads, recipes),
         ]
     )
-
-
-def _besides(method: Method) -> list[str]:
-    """What an entry says beyond its parts and its loss."""
-    said = [f"from {method.base}"] if method.base else []
-    said += [] if method.start == "zero-shot" else [f"{method.start} start"]
-    said += [] if method.share == 1 else [f"{_plain(method.share)} of the images"]
-    said += [] if method.rates == "one" else [f"rates {_plain(method.rates)}"]
-    said += [f"EMA {_plain(method.ema)}"] if method.ema else []
-    return said + (["TPGM"] if method.tpgm else [])
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:

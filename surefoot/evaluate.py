@@ -20,7 +20,7 @@ from surefoot.clip import Classifier, Preprocess, State, convention_of, load_sta
 from surefoot.config import Augmentation
 from surefoot.data import Data, Examples
 from surefoot.device import pick_device
-from surefoot.files import atomic, write_json
+from surefoot.files import write_json, write_parquet
 from surefoot.interpolate import check_alike, interpolate
 from surefoot.records import load_trained, metered, run_digest
 from surefoot.seeds import torch_stream
@@ -179,9 +179,8 @@ class Evaluation:
 
     def write(self, metrics: Path, predictions: Path, meter: Path) -> None:
         """Write the three files, atomically."""
-        for table, path in ((self.metrics, metrics), (self.predictions, predictions)):
-            with atomic(path) as partial:
-                table.to_parquet(partial, index=False)
+        write_parquet(metrics, self.metrics)
+        write_parquet(predictions, self.predictions)
         write_json(meter, self.cost)
 
 

@@ -7,7 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd  # the Snakefile imports this module and must not wait for it
 
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
 
@@ -42,6 +45,12 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON with sorted keys, atomically."""
     with atomic(path) as partial:
         partial.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_parquet(path: Path, table: "pd.DataFrame") -> None:
+    """Write a table as Parquet without its index, atomically."""
+    with atomic(path) as partial:
+        table.to_parquet(partial, index=False)
 
 
 def read_json(path: Path) -> Any:

@@ -21,7 +21,7 @@ from surefoot.clip import (
 from surefoot.data import Data
 from surefoot.device import pick_device
 from surefoot.files import UserError, sha256, write_json
-from surefoot.metrics import mean_per_class, top1
+from surefoot.metrics import ACCURACY
 from surefoot.passes import predict
 from surefoot.probe import solve
 from surefoot.records import load_trained, metered, versions
@@ -30,8 +30,6 @@ from surefoot.resume import Resumable
 from surefoot.seeds import stream_seed
 from surefoot.tpgm import fit_radii
 from surefoot.train import History, Run, fit
-
-ACCURACY = {"top1": top1, "mean_per_class": mean_per_class}
 
 
 def start_classifier(

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from surefoot import config
 from surefoot.files import UserError
@@ -34,28 +34,6 @@ def share_library() -> None:
 
 def _records(weights: list[str]) -> list[str]:
     return [path.replace("weights.safetensors", "record.json") for path in weights]
-
-
-def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _read_of(how: config.Recipe, arm: bool) -> list[str]:
-    """The settings of a recipe that a run reads; an arm of surgical fine-tuning has rate, keep and head elsewhere."""
-    if how.optimizer == "lbfgs":
-        return [f"lbfgs, L2 penalty {_plain(how.weight_decay)}", *_head_of(how)]
-    keys = ["optimizer", "learning_rate", "weight_decay", "batch_size", "epochs"]
-    if arm:
-        keys.remove("learning_rate")
-    plain = config.Recipe()
-    others = [k for k in type(how).model_fields if k not in {*keys, "learning_rate", "augmentation", "head"}]
-    others = [k for k in others if getattr(how, k) != getattr(plain, k) and not (arm and k == "keep")]
-    changed = [] if how.augmentation == config.Augmentation() else ["random changes"]
-    return [f"{key} {_plain(getattr(how, key))}" for key in (*keys, *others)] + changed + ([] if arm else _head_of(how))
-
-
-def _head_of(how: config.Recipe) -> list[str]:
-    return [text for text, on in (("scaled head", how.head.scaled), ("head with bias", how.head.bias)) if on]
 
 
 def either(names: Iterable[str]) -> str:
@@ -214,21 +192,11 @@ class Plan:
         """Records of the source models."""
         return _records(self.source_weights(wildcards))
 
-    def online_files(self, file: str) -> list[str]:
-        """One file of every online adaptation of the run."""
-        how = self.config.online
+    def adaptations(self, kind: Literal["adapt", "online"], file: str) -> list[str]:
+        """One file of every adaptation of the run, to few labels (adapt) or to a stream (online)."""
+        how = self.config.surgical if kind == "adapt" else self.config.online
         return [
-            f"results/online/{task}/{model}/{method}/{file}"
-            for task in how.tasks
-            for model in self.config.run.models
-            for method in how.methods
-        ]
-
-    def adaptations(self, file: str) -> list[str]:
-        """One file of every adaptation of the run."""
-        how = self.config.surgical
-        return [
-            f"results/adapt/{task}/{model}/{method}/{file}"
+            f"results/{kind}/{task}/{model}/{method}/{file}"
             for task in how.tasks
             for model in self.config.run.models
             for method in how.methods
@@ -325,96 +293,3 @@ class Plan:
             for method in self.config.run.methods
             if self.trained(method)
         ]
-
-    def _titles(self) -> dict[str, str]:
-        """Printed names of the eval sets; a dagger marks those with a note."""
-        sets = [eval_set for task in self.config.run.tasks for eval_set in self.tasks[task].eval_sets]
-        titles = {s.name: s.title + ("†" if s.note else "") for s in sets}
-        return titles | {"id_test": "ID test", "average": "Average under shift", "effective": "Effective robustness"}
-
-    @property
-    def reference(self) -> str:
-        """Method that the others are compared with."""
-        trained = [m for m in self.config.run.methods if self.trained(m)]
-        whole = [m for m in trained if set(self.config.methods[m].train) >= {"image", "head"}]
-        return self.config.run.reference or (whole or trained)[0]
-
-    def _surgical_story(self) -> dict[str, Any]:
-        """Tasks with metric and shift, arms, those that train one part, and the one that trains everything."""
-        how, methods = self.config.surgical, self.config.methods
-        plain = {
-            m: methods[m] for m in how.methods if methods[m].rates == "one" and methods[m].objective == {"ce": 1.0}
-        }
-        return {
-            "tasks": {task: self.config.tasks[task].metric for task in how.tasks},
-            "shifts": {task: self.config.tasks[task].shift for task in how.tasks},
-            "methods": list(how.methods),
-            "nothing": next((m for m, entry in plain.items() if not entry.train), ""),
-            "blocks": {m: list(e.train) for m, e in plain.items() if e.train and set(e.train) != {"image", "head"}},
-            "everything": next((m for m, entry in plain.items() if set(entry.train) == {"image", "head"}), ""),
-            "source": methods[how.source].label,
-            "learning_rates": list(how.learning_rates),
-            "shots": list(how.shots),
-        }
-
-    def _method_pages(self) -> list[dict[str, str]]:
-        """What each method of the run trains, on which objective, how, after whom, and what differs from the source."""
-        task, surgical = self.config.run.tasks[0], self.config.surgical
-        pairs = [(m, self.config.tasks[task].recipe) for m in [*self.config.run.methods, *self.config.run.baselines]]
-        pairs += [(m, surgical.recipe) for m in surgical.methods if m not in self.config.run.methods]
-        pages = []
-        for name, recipe in pairs:
-            method, (training, how) = self.config.methods[name], self.config.resolve(name, recipe)
-            rates = training.rates if isinstance(training.rates, str) else str(training.rates)
-            after = [f"starts from {method.base}"] if method.base else []
-            after += [] if training.start == "zero-shot" else ["starts from random weights"]
-            after += [f"{training.share:g} of the images"] if training.share < 1 else []
-            after += [] if rates == "one" else [f"rates {rates}"]
-            after += [f"EMA {training.ema:g}"] if training.ema else []
-            after += [f"TPGM, {training.tpgm.steps} steps at {training.tpgm.learning_rate:g}"] if training.tpgm else []
-            shown = _read_of(how, arm=name in surgical.methods and recipe == surgical.recipe)
-            pages.append(
-                {
-                    "method": name,
-                    "label": method.label,
-                    "trains": " + ".join(training.train) or "nothing",
-                    "objective": " + ".join(f"{_plain(w)} {t}" for t, w in training.objective.items())
-                    if training.train
-                    else "",
-                    "also": "; ".join(after),
-                    "recipe": f"{recipe}: {', '.join(shown)}" if training.train else "",
-                    "source": method.reference,
-                    "differs": method.differs,
-                }
-            )
-        return pages
-
-    def story(self) -> dict[str, Any]:
-        """What tables, figures and report read of the config."""
-        methods = self.config.run.methods
-        return {
-            "experiment": self.config.experiment,
-            "labels": {
-                m: self.config.methods[m].label
-                for m in [
-                    *methods,
-                    *self.config.run.baselines,
-                    *self.config.surgical.methods,
-                    *self.config.online.methods,
-                ]
-            }
-            | {name: self.config.spaces[name].label for name in self.config.search.spaces}
-            | {f"{m}.pair": f"{self.config.methods[m].label}, two seeds" for m in self.config.run.pairs},
-            "baselines": list(self.config.run.baselines),
-            "reference": self.reference,
-            "figures": list(self.figures),
-            "surgical": self._surgical_story(),
-            "methods": self._method_pages(),
-            "tasks": {t: self.config.tasks[t].model_dump() for t in self.config.run.tasks},
-            "titles": self._titles(),
-            "notes": {t: {s.name: s.note for s in self.tasks[t].eval_sets if s.note} for t in self.config.run.tasks},
-            "seeds": list(self.config.seeds),
-            "fixed_alpha": self.config.fixed_alpha,
-            "bootstrap": self.config.bootstrap.model_dump(),
-            "logit_axes": self.config.logit_axes,
-        }

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from surefoot.config import Search, Space
 from surefoot.flow import Plan
+from surefoot.spaces import Search, Space, dumped
 
 FOLDER = "results/search/{task}/{model}/{space}/search-{search_seed}"
 
@@ -38,7 +38,7 @@ class Searches:
             "name": wildcards.space,
             "training": training.model_dump(),
             "recipe": recipe.model_dump(),
-            "dimensions": self._dimensions(wildcards.space, wildcards.task),
+            "dimensions": dumped(config.dimensions(wildcards.space, task.recipe)),
             "metric": space.metric or task.metric,
             "task_metric": task.metric,
             **space.model_dump(include={"sampler", "eval_set", "images", "balanced", "changed", "trial", "final"}),
@@ -100,27 +100,6 @@ class Searches:
     def final_records(self, wildcards: Any) -> list[str]:
         """Records of the final runs of all searches of a space."""
         return [path.replace("weights.safetensors", "record.json") for path in self.final_weights(wildcards)]
-
-    def story(self) -> dict[str, Any]:
-        """What tables, figures and report read of the searches."""
-        tasks, folds = self.plan.config.run.tasks, {seed % 3 for seed in self.how.seeds}
-        shown = {
-            name: {
-                "dimensions": {task: self._dimensions(name, task) for task in tasks},
-                **self.spaces[name].model_dump(include={"sampler", "eval_set", "reference", "differs"}),
-            }
-            for name in self.how.spaces
-        }
-        return {
-            "spaces": shown,
-            "trials": self.how.trials,
-            "reference": self.how.reference or (list(self.how.spaces) or [""])[-1],
-            "compared_seeds": [seed for seed in self.plan.config.seeds if seed % 3 in folds],
-        }
-
-    def _dimensions(self, space: str, task: str) -> dict[str, Any]:
-        found = self.plan.config.dimensions(space, self.plan.config.tasks[task].recipe)
-        return {key: d if isinstance(d, float) else d.model_dump() for key, d in found.items()}
 
     def cells(self) -> list[tuple[str, str, str]]:
         """Every (task, model, space) of the run."""

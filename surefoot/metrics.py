@@ -15,6 +15,9 @@ def mean_per_class(predicted: np.ndarray, labels: np.ndarray) -> float:
     return 100 * float(np.mean(right / counts))
 
 
+ACCURACY = {"top1": top1, "mean_per_class": mean_per_class}  # the main metrics: those that have intervals
+
+
 def macro_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
     """Mean F1 over the classes present in `labels`, as WILDS defines it for iWildCam; both [N]."""
     scores = []

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from surefoot import config
 from surefoot.clip import WEIGHTS, Preprocess, State, load_clip, zero_shot_classifier
 from surefoot.data import Data
 from surefoot.files import sha256
 from surefoot.intervals import Resampler, interval
+from surefoot.passes import predict
 from surefoot.tasks import Part
 from surefoot.tasks.emoji import LICENCES
 from surefoot.tasks.emoji_captions import PLAIN_WORDS, STYLE_WORDS
@@ -29,7 +29,6 @@ FOLDS = (0, 1, 2)
 BAR_MEAN, BAR_STYLE = 45.0, 36.0
 
 
-@torch.no_grad()
 def zero_shot_by_style(model: Path, head: State, data: Data, bootstrap: config.Bootstrap) -> pd.DataFrame:
     """Zero-shot mean per class on validation concepts, per style and for parts of them, with intervals.
 
@@ -40,8 +39,7 @@ def zero_shot_by_style(model: Path, head: State, data: Data, bootstrap: config.B
     for style in STYLES:
         for fold in FOLDS:
             examples = data.examples((Part(style, "val"),), fold)
-            logits = torch.cat([classifier(preprocess(examples.images(i))) for i in examples.batches(256)])
-            right = logits.argmax(1).numpy() == examples.labels
+            right = predict(classifier, examples, preprocess) == examples.labels
             tables.append(
                 pd.DataFrame({"cluster": examples.clusters, "label": examples.labels, "right": right}).assign(
                     style=style, fold=fold

@@ -6,6 +6,8 @@ import torch
 from surefoot.clip import Classifier, Preprocess
 from surefoot.data import Examples
 
+BATCH = 256  # needs little memory without gradients
+
 
 @torch.no_grad()
 def encode(classifier: Classifier, examples: Examples, preprocess: Preprocess, batch: int) -> torch.Tensor:
@@ -15,7 +17,7 @@ def encode(classifier: Classifier, examples: Examples, preprocess: Preprocess, b
 
 
 @torch.no_grad()
-def predict(classifier: Classifier, examples: Examples, preprocess: Preprocess, batch: int) -> np.ndarray:
+def predict(classifier: Classifier, examples: Examples, preprocess: Preprocess, batch: int = BATCH) -> np.ndarray:
     """Arg-max [N]."""
     device = next(classifier.parameters()).device
     found = [classifier(preprocess(examples.images(i).to(device))).argmax(-1) for i in examples.batches(batch)]

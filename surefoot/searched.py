@@ -47,7 +47,9 @@ def search_table(results: Results, costs: pd.DataFrame) -> pd.DataFrame:
 
 def search_effects(results: Results) -> list[tuple[System, System]]:
     """What is compared: every searched method with FT at its recipe, and with the reference of the searches."""
-    by_method = {}
+    by_method: dict[str, System] = {}
+    if not results.searched:
+        return []
     for system in searched_systems(results):
         by_method.setdefault(system.method, system)
     reference = results.story["search"]["reference"]

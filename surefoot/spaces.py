@@ -137,3 +137,8 @@ class Search(Section):
         if self.shards > self.round_size:
             raise ValueError(f"shards: {self.shards} jobs cannot share rounds of {self.round_size} trials")
         return self
+
+
+def dumped(dimensions: dict[str, float | Dimension]) -> dict[str, Any]:
+    """Dimensions as plain values, for what a job is given."""
+    return {key: d if isinstance(d, float) else d.model_dump() for key, d in dimensions.items()}

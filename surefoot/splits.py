@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from surefoot.files import UserError, atomic, read_json, sha256, write_json
+from surefoot.files import UserError, atomic, read_json, sha256, write_json, write_parquet
 
 FILES = ("images.npy", "rows.parquet")
 MANIFEST = "split.json"
@@ -33,8 +33,7 @@ def write_split(folder: Path, images: np.ndarray, rows: pd.DataFrame, source: di
         raise ValueError(f"want uint8 [N, H, W, 3] and N rows, got {images.dtype} {images.shape} and {len(rows)} rows")
     with atomic(folder / "images.npy") as partial, partial.open("wb") as file:
         np.save(file, images)
-    with atomic(folder / "rows.parquet") as partial:
-        rows.to_parquet(partial, index=False)
+    write_parquet(folder / "rows.parquet", rows)
     digests = {name: sha256(folder / name) for name in FILES}
     write_json(folder / MANIFEST, {"images": len(images), "sha256": digests, "source": source})
 

@@ -16,18 +16,16 @@ from surefoot import config
 from surefoot.clip import Classifier, Preprocess, State, convention_of, load_state, zero_shot_classifier
 from surefoot.data import Data, Examples
 from surefoot.device import pick_device
-from surefoot.files import UserError, atomic, write_json
-from surefoot.finetune import ACCURACY
+from surefoot.files import UserError, write_json, write_parquet
 from surefoot.interpolate import check_alike
 from surefoot.layers import layers
+from surefoot.metrics import ACCURACY
 from surefoot.passes import predict
 from surefoot.records import load_trained, metered
 from surefoot.references import References
 from surefoot.resume import Resumable
 from surefoot.tasks import Target
 from surefoot.train import Run, fit
-
-BATCH = 256  # of forward passes without gradients
 
 
 @dataclass(frozen=True)
@@ -53,9 +51,9 @@ class Adaptation:
 
     def write(self, trials: Path, predictions: Path, factors: Path, meter: Path) -> None:
         """Write the four files, atomically."""
-        for table, path in ((self.trials, trials), (self.predictions, predictions), (self.factors, factors)):
-            with atomic(path) as partial:
-                table.to_parquet(partial, index=False)
+        write_parquet(trials, self.trials)
+        write_parquet(predictions, self.predictions)
+        write_parquet(factors, self.factors)
         write_json(meter, self.cost)
 
 
@@ -112,17 +110,22 @@ class Sources:
         self.training = config.Training.model_validate(method["training"])
         self.recipe = config.Recipe.model_validate(method["recipe"]).model_copy(update={"keep": "best"})
         self.preprocess = Preprocess.of(model)
+        self.states: dict[Path, State] = {}
+        self.classifier: Classifier | None = None
 
     def load(self, weights: Path) -> Classifier:
-        """A source model. Raises UserError when it does not fit the task."""
-        state = load_trained(weights)
-        classifier = zero_shot_classifier(self.model, self.head, convention_of(state))
+        """A source model, in the memory of the one loaded before. Raises UserError when it does not fit the task."""
+        if weights not in self.states:
+            self.states[weights] = load_trained(weights)
+        state = self.states[weights]
+        if self.classifier is None:  # the sources are runs of one method, so their heads are of one convention
+            self.classifier = zero_shot_classifier(self.model, self.head, convention_of(state)).to(self.device)
         try:
-            check_alike(classifier.state_dict(), state)
+            check_alike(self.classifier.state_dict(), state)
         except ValueError as error:
             raise UserError(f"{weights} is no source model for task {self.data.task.name}: {error}") from None
-        classifier.load_state_dict(state)
-        return classifier.to(self.device)
+        self.classifier.load_state_dict(state)
+        return self.classifier.eval()
 
     def examples(self, case: Case, role: str) -> Examples:
         """The images of a target in a role. Raises UserError for a class that has none."""
@@ -144,7 +147,7 @@ class Sources:
         references = References(self.model, self.head, self.data.task, self.training.options, case.seed, self.device)
 
         def value(classifier: Classifier) -> float:
-            return self.metric(predict(classifier, validation, self.preprocess, BATCH), validation.labels)
+            return self.metric(predict(classifier, validation, self.preprocess), validation.labels)
 
         trials, best, predicted, factors = [], -1.0, None, []
         for learning_rate in rates if self.training.train else [0.0]:
@@ -165,7 +168,7 @@ class Sources:
             )
             if reached > best:
                 best, chosen = reached, len(trials) - 1
-                predicted = predict(classifier, test, self.preprocess, BATCH)
+                predicted = predict(classifier, test, self.preprocess)
                 factors = _by_layer(history.factors, classifier, where) if history else []
         for number, trial in enumerate(trials):
             trial["chosen"] = number == chosen

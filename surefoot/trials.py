@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from surefoot.files import UserError, atomic
+from surefoot.files import UserError, atomic, write_parquet
 from surefoot.spaces import Dimension
 
 Trial = dict[str, Any]
@@ -68,8 +68,7 @@ def write_trials(path: Path, trials: list[Trial], mark: str, **columns: Any) -> 
         for trial in trials
     ]
     names = [*columns, *COLUMNS, "search"]
-    with atomic(path) as partial:
-        pd.DataFrame(rows, columns=names).to_parquet(partial, index=False)
+    write_parquet(path, pd.DataFrame(rows, columns=names))
 
 
 def read_trials(paths: list[Path], mark: str | None = None) -> list[Trial]:

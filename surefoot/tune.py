@@ -7,12 +7,11 @@ from tqdm import tqdm
 
 from surefoot.clip import Preprocess
 from surefoot.data import Data
-from surefoot.finetune import ACCURACY, Bench
+from surefoot.finetune import Bench
+from surefoot.metrics import ACCURACY
 from surefoot.passes import predict
 from surefoot.resume import Resumable
 from surefoot.roles import VALIDATION_ROLES
-
-BATCH = 256  # of forward passes without gradients
 
 
 def tune(
@@ -46,6 +45,6 @@ def tune(
 
 def _score(bench: Bench, classifier: Any, data: Data, seed: int, role: str) -> dict[str, Any]:
     examples, metric = data.examples(data.task.parts_of(role), seed), bench.method["metric"]
-    predicted = predict(classifier, examples, Preprocess.of(bench.model), BATCH)
+    predicted = predict(classifier, examples, Preprocess.of(bench.model))
     value = ACCURACY[metric](predicted, examples.labels)
     return {"seed": seed, "eval_set": role, "role": role, "metric": metric, "value": value, "n": len(examples)}

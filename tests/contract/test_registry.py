@@ -19,10 +19,11 @@ from surefoot.config import parse_config
 from surefoot.data import Data
 from surefoot.evaluate import METRICS, evaluate_runs
 from surefoot.files import read_json
-from surefoot.finetune import ACCURACY, Bench, finetune
+from surefoot.finetune import Bench, finetune
 from surefoot.fingerprint import ROOT
 from surefoot.flow import Plan
 from surefoot.layers import PREFIXES, layers, parts
+from surefoot.metrics import ACCURACY
 from surefoot.objective import TERMS
 from surefoot.prepare import prepare
 from surefoot.rates import Rates

@@ -27,6 +27,10 @@ NAMES = (
     "choices",
     "factors",
     "online",
+    "search",
+    "learned",
+    "trials",
+    "importances",
 )
 
 
@@ -64,26 +68,33 @@ def take(results: Path) -> None:
 
     from surefoot.config import parse_config
     from surefoot.flow import Plan
+    from surefoot.flow_search import Searches
+    from surefoot.story import build_story
 
     shutil.rmtree(RECORDS, ignore_errors=True)
     merged: dict = {}
     for name in ("config.yaml", "experiments/smoke.yaml"):
         update_config(merged, yaml.safe_load((HERE.parents[1] / "config" / name).read_text()))
     plan = Plan(parse_config(merged))
+    searches = Searches(plan)
     files = {
-        "metrics": plan.evaluations("metrics.parquet"),
-        "predictions": plan.evaluations("predictions.parquet"),
-        "trials": plan.adaptations("trials.parquet"),
-        "adapted": plan.adaptations("predictions.parquet"),
-        "factors": plan.adaptations("factors.parquet"),
-        "online": plan.online_files("predictions.parquet"),
+        "metrics": plan.evaluations("metrics.parquet") + searches.evaluations("metrics.parquet"),
+        "predictions": plan.evaluations("predictions.parquet") + searches.evaluations("predictions.parquet"),
+        "objectives": searches.files("objective.yaml"),
+        "searches": searches.files("trials.parquet"),
+        "search_meters": searches.files("meter.json"),
+        "finals": searches.finals("record.json"),
+        "trials": plan.adaptations("adapt", "trials.parquet"),
+        "adapted": plan.adaptations("adapt", "predictions.parquet"),
+        "factors": plan.adaptations("adapt", "factors.parquet"),
+        "online": plan.adaptations("online", "predictions.parquet"),
     }
     inside = {kind: [str(Path(*Path(path).parts[1:])) for path in paths] for kind, paths in files.items()}
     for path in (path for paths in inside.values() for path in paths):
         (RECORDS / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(results / path, RECORDS / path)
     (RECORDS / "files.json").write_text(json.dumps(inside, indent=1) + "\n")
-    (RECORDS / "story.json").write_text(json.dumps(plan.story(), indent=1, ensure_ascii=False) + "\n")
+    (RECORDS / "story.json").write_text(json.dumps(build_story(plan), indent=1, ensure_ascii=False) + "\n")
     EXPECTED.mkdir(exist_ok=True)
     make_tables(EXPECTED)
 

@@ -57,24 +57,6 @@ def test_example_is_a_valid_experiment():
     assert recipe == config.recipes["emoji"].model_copy(update=written["recipes"]["emoji"])
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (3e-5, "3.0e-5"),
-        (0.0015, "1.5e-3"),
-        (1.0, "1"),
-        (0.25, "0.25"),
-        (0.0, "0"),
-        (512, "512"),
-        (None, "null"),
-        ({"a": [1.0, True]}, "{a: [1, true]}"),
-    ],
-)
-def test_numbers_as_people_write_them(value, text):
-    assert docs._plain(value) == text
-    assert yaml.safe_load(docs._plain(value)) == value
-
-
 def test_needs_no_torch():
     code = "import sys; from surefoot.docs import *; config_markdown(), schema_json(); print('torch' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], cwd=docs.ROOT, capture_output=True, text=True, check=True)

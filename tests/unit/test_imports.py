@@ -12,7 +12,7 @@ from surefoot.fingerprint import ROOT
     ("modules", "heavy"),
     [
         (
-            "surefoot.flow, surefoot.config, surefoot.fingerprint, surefoot.files",
+            "surefoot.flow, surefoot.story, surefoot.config, surefoot.fingerprint, surefoot.files",
             ("torch", "pandas", "numpy", "open_clip"),
         ),
         ("surefoot.tables, surefoot.results, surefoot.select, surefoot.intervals", ("torch", "open_clip")),
@@ -30,10 +30,11 @@ def test_the_plan_of_the_default_config_needs_nothing_heavy() -> None:
     code = """
 import sys, yaml
 from types import SimpleNamespace
-from surefoot import config, flow, fingerprint
+from surefoot import config, flow, fingerprint, story
 plan = flow.Plan(config.parse_config(yaml.safe_load(open("config/config.yaml"))))
 wildcards = SimpleNamespace(task="emoji-style", model="emoji-clip", method="ft")
-assert plan.splits(wildcards) and plan.weights(wildcards) and plan.story() and fingerprint.code_digest("finetune")
+assert plan.splits(wildcards) and plan.weights(wildcards) and story.build_story(plan)
+assert fingerprint.code_digest("finetune")
 print(*[name for name in ("torch", "pandas", "numpy", "PIL", "open_clip") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -159,6 +159,20 @@ def test_a_source_model_of_another_task_is_refused(run: Callable, source: Path, 
         run(entry(["head"]))
 
 
+def test_every_load_gives_the_source_model_anew_from_one_reading(
+    model: Path, head: State, target_data: Data, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, load_trained = [], surgical.load_trained
+    monkeypatch.setattr(surgical, "load_trained", lambda path: read.append(path) or load_trained(path))
+    sources = Sources(model, head, target_data, entry(["head"]))
+    first = clone(sources.load(source).state_dict())
+    with torch.no_grad():
+        for tensor in sources.load(source).train().parameters():
+            tensor.add_(1)
+    again = sources.load(source)
+    assert same_state(first, clone(again.state_dict())) and not again.training and read == [source]
+
+
 def test_marginal_entropy_by_hand() -> None:
     logits = torch.log(torch.tensor([[0.5, 0.5], [0.9, 0.1]]))
     mean = (0.7, 0.3)

@@ -28,6 +28,8 @@ STORY: dict[str, Any] = {
     "labels": {"zeroshot": "Zero-shot", "ft": "FT", "ft.pair": "FT, two seeds"},
     "tasks": {"toy": {"metric": "mean_per_class", "baseline_line": None}},
     "baselines": [],
+    "seeds": [0, 1],
+    "search": {"spaces": {}},
     "reference": "ft",
     "fixed_alpha": 0.5,
     "bootstrap": {"draws": 200, "level": 0.95, "seed": 0},

@@ -13,7 +13,7 @@ from surefoot.files import UserError
 from surefoot.finetune import Bench
 from surefoot.resume import Resumable
 from surefoot.roles import VALIDATION_ROLES
-from surefoot.tune_table import tuning_table
+from surefoot.tables import tuning_table
 from tests.tiny import raw_config
 
 POINTS = [{"learning_rate": rate} for rate in (1e-6, 1e-2)]

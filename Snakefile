@@ -33,6 +33,7 @@ localrules:
     pretrain,
     tune,
     theory,
+    study,
     export,
 
 

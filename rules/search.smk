@@ -143,3 +143,79 @@ use rule evaluate as evaluate_learned with:
         code=code_digest("evaluate"),
     message:
         "Evaluate what {wildcards.space} learned with {wildcards.model} on {wildcards.task}"
+
+
+rule search_lengths:
+    input:
+        model="results/models/{model}",
+        head="results/zeroshot/{task}/{model}/head.safetensors",
+        bases=SEARCHES.base_weights,
+        splits=PLAN.splits,
+    output:
+        scores=f"{SEARCH}/lengths.parquet",
+    log:
+        "results/logs/search/{task}/{model}/{space}/search-{search_seed}/lengths.log",
+    benchmark:
+        "results/benchmarks/search/{task}/{model}/{space}/search-{search_seed}/lengths.tsv"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=COMPUTE_MB,
+        runtime=1440,
+    params:
+        task=PLAN.task_entry,
+        space=SEARCHES.space_entry,
+        proposals=PLAN.config.search.lengths.proposals,
+        steps=PLAN.config.search.lengths.steps,
+        code=code_digest("analyse_search"),
+    message:
+        "Compare short and full runs of {wildcards.space} on {wildcards.task}, seed {wildcards.search_seed}"
+    script:
+        "../scripts/analyse_search.py"
+
+
+use rule search_lengths as search_without with:
+    input:
+        model="results/models/{model}",
+        head="results/zeroshot/{task}/{model}/head.safetensors",
+        objective=f"{SEARCH}/objective.yaml",
+        bases=SEARCHES.base_weights,
+        splits=PLAN.splits,
+    output:
+        scores=f"{SEARCH}/without.parquet",
+    log:
+        "results/logs/search/{task}/{model}/{space}/search-{search_seed}/without.log",
+    benchmark:
+        "results/benchmarks/search/{task}/{model}/{space}/search-{search_seed}/without.tsv"
+    params:
+        task=PLAN.task_entry,
+        space=SEARCHES.space_entry,
+        repeats=PLAN.config.search.without.repeats,
+        code=code_digest("analyse_search"),
+    message:
+        "Leave out each term that {wildcards.space} learned on {wildcards.task}, seed {wildcards.search_seed}"
+
+
+rule export_study:
+    input:
+        trials=SEARCHES.files("trials.parquet"),
+    output:
+        study="results/search/study.db",
+    log:
+        "results/logs/search/study.log",
+    threads: 1
+    resources:
+        mem_mb=LIGHT_MB,
+        runtime=30,
+    params:
+        spaces=SEARCHES.dimensions,
+        code=code_digest("export_study"),
+    message:
+        "Export the searches to an Optuna storage"
+    script:
+        "../scripts/export_study.py"
+
+
+rule study:
+    input:
+        "results/search/study.db",

@@ -31,6 +31,8 @@ def _unknown_names(config: "Config") -> Iterator[str]:
         ("online.recipe", [online.recipe] if online.tasks else [], config.recipes),
         ("search.spaces", config.search.spaces, config.spaces),
         ("search.reference", [config.search.reference] if config.search.reference else [], config.search.spaces),
+        ("search.lengths.spaces", config.search.lengths.spaces, config.search.spaces),
+        ("search.without.spaces", config.search.without.spaces, config.search.spaces),
         *((f"spaces.{n}.method", [entry.method], config.methods) for n, entry in config.spaces.items()),
         *((f"tasks.{n}.source", [task.source], config.tasks) for n, task in config.tasks.items() if task.source),
         *((f"tasks.{n}.recipe", [task.recipe], config.recipes) for n, task in config.tasks.items()),

@@ -101,6 +101,19 @@ class Searches:
         """Records of the final runs of all searches of a space."""
         return [path.replace("weights.safetensors", "record.json") for path in self.final_weights(wildcards)]
 
+    def dimensions(self, wildcards: Any) -> dict[str, dict[str, Any]]:
+        """Task -> searched space -> its dimensions."""
+        config = self.plan.config
+        return {
+            task: {name: dumped(config.dimensions(name, config.tasks[task].recipe)) for name in self.how.spaces}
+            for task in config.run.tasks
+        }
+
+    def analyses(self, kind: str) -> list[str]:
+        """Records of one analysis, lengths or without, of every search that asks for it."""
+        wanted = getattr(self.how, kind).spaces
+        return [f for space in wanted for f in self.files(f"{kind}.parquet") if f.split("/")[-3] == space]
+
     def cells(self) -> list[tuple[str, str, str]]:
         """Every (task, model, space) of the run."""
         run = self.plan.config.run

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -9,6 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from surefoot.files import atomic
 from surefoot.seeds import derive
 from surefoot.spaces import Dimension
 from surefoot.trials import Space, Trial, dimensions_of, value
@@ -114,6 +116,16 @@ def as_study(trials: list[Trial], space: Space, name: str, storage: str | None =
             )
         )
     return study
+
+
+def export_studies(searches: list[list[Trial]], spaces: dict[str, dict[str, Any]], path: Path) -> None:
+    """Write searches as studies task/model/space/search-seed of one SQLite storage. `spaces`: task -> space -> its
+    dimensions."""
+    with atomic(path) as partial:
+        for trials in searches:
+            task, model, space, seed = (trials[0][key] for key in ("task", "model", "space", "search_seed"))
+            name = f"{task}/{model}/{space}/search-{seed}"
+            as_study(trials, dimensions_of(spaces[task][space]), name, f"sqlite:///{partial.resolve()}")
 
 
 def importances(trials: list[Trial], space: dict[str, Any]) -> dict[str, float]:

@@ -99,38 +99,42 @@ class Arena:
     def run(self, number: int, proposal: dict[str, Any]) -> Trial:
         """One trial: the start, a few steps, a score. What goes wrong is part of the record."""
         changed = changes(self.dimensions, proposal, "trials")
-        trial = {"number": number, "proposal": proposal, "changes": changed, "state": "done", "reason": ""}
+        score, reason = self.attempt(changed, number, self.space["trial"])
+        state = "failed" if reason else "done"
+        return {"number": number, "proposal": proposal, "changes": changed} | {
+            "state": state,
+            "score": score,
+            "reason": reason,
+        }
+
+    def attempt(self, changed: dict[str, Any], number: int, settings: dict[str, Any]) -> tuple[float, str]:
+        """Score of a run on the validation images, higher is better; NaN and the reason where it failed."""
         try:
-            score = self.score(changed, number)
+            self.train(changed, number, settings)
+            score = self.evaluate(number)
             if not math.isfinite(score):
                 raise UserError("the score is not finite")
-            return trial | {"score": score}
+            return score, ""
         except (UserError, torch.OutOfMemoryError) as error:
-            return trial | {"state": "failed", "score": math.nan, "reason": str(error)}
+            return math.nan, str(error)
 
-    def train(self, changed: dict[str, Any], number: int) -> None:
-        """Leave the classifier as the inner run of a trial ends. Raises UserError for values without meaning."""
+    def train(self, changed: dict[str, Any], number: int, settings: dict[str, Any]) -> None:
+        """Leave the classifier as a run from the start ends. Raises UserError for values without meaning."""
         own = {key: value for key, value in changed.items() if key != "seed"}
         where = f"spaces.{self.space['name']}"
         try:
-            settings = {**self.space["trial"], **own}
-            training, recipe = config.changed(self.space["training"], self.space["recipe"], settings, where)
+            training, recipe = config.changed(self.space["training"], self.space["recipe"], {**settings, **own}, where)
         except ValueError as error:
             raise UserError(str(error)) from None
         self.classifier.load_state_dict(self.start)
         seed = stream_seed(self.seed, changed)
         self.references.options, self.references.seed = training.options, seed
-        name = f"{self.space['name']} trial {number}"
         self.steps += recipe.steps or 0
+        name = f"{self.space['name']} trial {number}"
         fit(
             self.classifier,
             Run(training, recipe, self.examples, self.preprocess, self.references, seed, None, name, quiet=True),
         )
-
-    def score(self, changed: dict[str, Any], number: int) -> float:
-        """Value of a trial's end on the validation images, higher is better."""
-        self.train(changed, number)
-        return self.evaluate(number)
 
     @torch.no_grad()
     def evaluate(self, number: int) -> float:

@@ -32,7 +32,7 @@ def draw_history(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
             sns.color_palette("colorblind", len(seeds)), rows.groupby("search_seed", sort=False), strict=True
         ):
             axis.plot(search["number"], search["score"], "o", color=colour, markersize=2.5, alpha=0.45)
-            axis.plot(search["number"], search["best"], color=colour, linewidth=1.6)
+            axis.step(search["number"], search["best"], where="post", color=colour, linewidth=1.6)
         where = "" if points[CELL].drop_duplicates().shape[0] == 1 else f"\n{task}, {model}"
         metric = story["search"]["spaces"][space]["eval_set"]
         axis.set(title=story["labels"][space] + where, xlabel="trial", ylabel=f"score on {metric}")
@@ -86,7 +86,7 @@ def draw_importances(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     for axis in axes.flat[len(spaces) :]:
         axis.set_axis_off()
     for ((_, _, space), rows), axis in zip(spaces, axes.flat, strict=False):
-        place = np.arange(len(rows))[::-1]
+        place = tallest - 1 - np.arange(len(rows))
         span = [rows["mean"] - rows["min"], rows["max"] - rows["mean"]]
         axis.barh(
             place, rows["mean"], xerr=span, color="#4c78a8", height=0.7, ecolor="0.3", error_kw={"linewidth": 0.8}
@@ -94,5 +94,6 @@ def draw_importances(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
         axis.set_yticks(place, rows["key"].str.removeprefix("objective."))
         axis.set(title=story["labels"][space], xlabel="share of the scores' variance (fANOVA)", xlim=(0, 1))
         axis.grid(True, axis="x", color="0.92", linewidth=0.7)
+        axis.set_ylim(-0.6, tallest - 0.4)
         axis.set_axisbelow(True)
     return figure

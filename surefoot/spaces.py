@@ -97,6 +97,21 @@ class Space(Section):
         return self
 
 
+class Lengths(Section):
+    """How well few inner steps tell the value of a full run: random proposals, scored after both."""
+
+    spaces: list[Name] = Field(default=[], description="Entries of search.spaces; []: not measured.")
+    proposals: int = Field(20, gt=2, description="Random proposals of every space.")
+    steps: list[Annotated[int, Field(gt=0)]] = Field(default=[5, 10, 20, 40, 80], description="Numbers of inner steps.")
+
+
+class Without(Section):
+    """Which terms of a learned objective matter: its final run again, without each term in turn."""
+
+    spaces: list[Name] = Field(default=[], description="Entries of search.spaces; []: not measured.")
+    repeats: int = Field(3, gt=0, description="Runs of every variant, with different random seeds.")
+
+
 class Search(Section):
     """Which searches are run, and the budget that all of them have."""
 
@@ -120,6 +135,8 @@ class Search(Section):
         description="Trials that are proposed together from the results of the rounds before; 1: the paper's "
         "sequential search.",
     )
+    lengths: Lengths = Field(Lengths(), description="Correlation of short and full runs.")
+    without: Without = Field(Without(), description="Leave-one-out of the terms.")
     shards: int = Field(
         1,
         gt=0,

@@ -8,13 +8,15 @@ B batch, C classes, D embedding, H x W pixels.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import open_clip
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -95,8 +97,20 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 def load_state(path: Path) -> State:
     """Tensors of a safetensors file. Raises UserError when it is missing or cut off."""
-    try:
+    with _readable(path):
         return load_file(path)
+
+
+def tensor_names(path: Path) -> list[str]:
+    """Names of the tensors of a safetensors file, from its header alone. Raises UserError as `load_state` does."""
+    with _readable(path), safe_open(path, "pt") as file:
+        return list(file.keys())
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:
         raise UserError(f"{path} cannot be read ({error}); delete it and rerun snakemake to make it again") from None
 
@@ -182,9 +196,9 @@ def in_convention(head: State, convention: config.Head) -> State:
     return found | ({"bias": torch.zeros(len(head["weight"]))} if convention.bias else {})
 
 
-def convention_of(state: State) -> config.Head:
-    """The convention in which a classifier was trained, from its tensors."""
-    return config.Head(scaled="logit_scale" not in state, bias="head.bias" in state)
+def convention_of(names: Container[str]) -> config.Head:
+    """The convention in which a classifier was trained, from the names of its tensors (a state holds them too)."""
+    return config.Head(scaled="logit_scale" not in names, bias="head.bias" in names)
 
 
 def zero_shot_classifier(folder: Path, head: State, convention: config.Head | None = None) -> Classifier:

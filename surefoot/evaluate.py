@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from surefoot import metrics
 from surefoot.augment import augment
-from surefoot.clip import Classifier, Preprocess, State, convention_of, load_state, zero_shot_classifier
+from surefoot.clip import Classifier, Preprocess, State, convention_of, load_state, tensor_names, zero_shot_classifier
 from surefoot.config import Augmentation
 from surefoot.data import Data, Examples
 from surefoot.device import pick_device
@@ -208,7 +208,7 @@ def evaluate_runs(
     the columns of `evaluate_line`.
     """
     device = pick_device()
-    convention = convention_of(load_trained(ends[0])) if ends else None
+    convention = convention_of(tensor_names(ends[0])) if ends else None
     classifier = zero_shot_classifier(model, load_state(head), convention).to(device)
     zero_shot = {key: tensor.clone() for key, tensor in classifier.state_dict().items()}
     preprocess = Preprocess.of(model)

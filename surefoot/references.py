@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from surefoot import config
-from surefoot.clip import Classifier, State, load_clip, load_tokenizer, zero_shot_classifier
+from surefoot.clip import Classifier, State, load_clip, zero_shot_classifier
 from surefoot.seeds import torch_stream
 from surefoot.tasks import Task
-from surefoot.text import TextTower
+from surefoot.text import TextTower, class_tokens
 
 
 class References:
@@ -57,9 +57,7 @@ class References:
     @cached_property
     def tokens(self) -> torch.Tensor:
         """Token ids [C, T, L] of every class in every template."""
-        tokenize, task = load_tokenizer(self.folder), self.task
-        texts = [tokenize([t.format(name) for t in task.templates]) for name in task.prompt_names]
-        return torch.stack(texts).to(self.device)
+        return class_tokens(self.folder, self.task.prompt_names, self.task.templates).to(self.device)
 
     @cached_property
     def contexts(self) -> torch.Tensor:

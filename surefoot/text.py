@@ -1,14 +1,32 @@
 """The text tower. T texts, L tokens, C classes, D embedding."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from open_clip import CLIP
 from open_clip.transformer import text_global_pool
 from torch import nn
 
+from surefoot.clip import load_tokenizer
 from surefoot.files import UserError
 
 START, LENGTH_WITH_ENDS = -2, 2  # the two highest ids of CLIP's vocabulary open and close a text
+
+
+def class_tokens(folder: Path, classes: tuple[str, ...], templates: tuple[str, ...]) -> torch.Tensor:
+    """Token ids [C, T, L] of every class in every template."""
+    tokenize = load_tokenizer(folder)
+    return torch.stack([tokenize([template.format(name) for template in templates]) for name in classes])
+
+
+def class_rows(encode: Callable[[torch.Tensor], torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
+    """Zero-shot rows [C, D] of tokens [C, T, L]: average the unit-norm features over templates, normalise (WiSE-FT).
+
+    `encode` gives unit-norm features [T, D] of token ids [T, L].
+    """
+    return torch.stack([F.normalize(encode(prompts).mean(0), dim=-1) for prompts in tokens])
 
 
 class TextTower(nn.Module):
@@ -39,10 +57,6 @@ class TextTower(nn.Module):
         x = text_global_pool(clip.ln_final(x), tokens, clip.text_pool_type, clip.text_eos_id)
         x = clip.text_projection(x) if isinstance(clip.text_projection, nn.Linear) else x @ clip.text_projection
         return F.normalize(x, dim=-1)
-
-    def class_rows(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Zero-shot rows [C, D] of tokens [C, T, L]: embed every template, normalise, average, normalise (WiSE-FT)."""
-        return torch.stack([F.normalize(self.encode(prompts).mean(0), dim=-1) for prompts in tokens])
 
     def random_tokens(self, texts: int, length: int, stream: torch.Generator) -> torch.Tensor:
         """Random texts [T, length + 2]: independent uniform ids between the start and the end token (Lipsum-FT's code).

@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from surefoot.clip import Classifier
 from surefoot.layers import named
+from surefoot.text import class_rows
 
 if TYPE_CHECKING:
     from surefoot.train import Run
@@ -65,7 +66,7 @@ class Weights:
         head_is_trained = any(name.startswith("head.") for name in self.trained)
         if self.text is None or (head_is_trained and self.run.training.options.head == "trained"):
             return
-        rows = self.text.class_rows(self.run.references.tokens)
+        rows = class_rows(self.text.encode, self.run.references.tokens)
         scale = self.text.clip.logit_scale.exp() if self.classifier.logit_scale is None else 1
         self.classifier.head.weight.copy_(rows * scale)
         if self.classifier.head.bias is not None:

@@ -4,14 +4,16 @@ A model without text tower knows nothing of its classes: its head is random, and
 """
 
 import math
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from surefoot.clip import CONFIG, State, load_clip, load_tokenizer, tower_of
+from surefoot.clip import CONFIG, State, load_clip, tower_of
 from surefoot.files import read_json
 from surefoot.seeds import torch_stream
+from surefoot.text import class_rows, class_tokens
 
 
 @torch.no_grad()
@@ -23,12 +25,10 @@ def zero_shot_head(folder: Path, classes: tuple[str, ...], templates: tuple[str,
     """
     if tower_of(folder):
         return _random_head(len(classes), read_json(folder / CONFIG)["model_cfg"]["embed_dim"])
-    model, tokenize = load_clip(folder), load_tokenizer(folder)
-    rows = []
-    for name in classes:
-        embedded = model.encode_text(tokenize([template.format(name) for template in templates]), normalize=True)
-        rows.append(F.normalize(embedded.mean(0), dim=-1))
-    return {"weight": torch.stack(rows), "logit_scale": model.logit_scale.detach().clone()}
+    model = load_clip(folder)
+    # open_clip's own encoding: unlike TextTower it serves text towers of every kind.
+    rows = class_rows(partial(model.encode_text, normalize=True), class_tokens(folder, classes, templates))
+    return {"weight": rows, "logit_scale": model.logit_scale.detach().clone()}
 
 
 def _random_head(classes: int, width: int) -> State:

@@ -15,12 +15,16 @@ from surefoot.clip import (
     WEIGHTS,
     Classifier,
     Preprocess,
+    State,
+    convention_of,
+    in_convention,
     load_clip,
     load_state,
     load_tokenizer,
     save_state,
+    tensor_names,
 )
-from surefoot.config import Model
+from surefoot.config import Head, Model
 from surefoot.files import UserError, sha256, write_json
 from surefoot.models import fetch_model
 from tests.tiny import same_state
@@ -124,6 +128,15 @@ def test_weights_of_another_architecture_are_refused(copy: Path) -> None:
 def test_a_missing_state_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.safetensors"):
         load_state(tmp_path / "none.safetensors")
+    with pytest.raises(UserError, match=r"none\.safetensors"):
+        tensor_names(tmp_path / "none.safetensors")
+
+
+def test_the_convention_of_a_head_is_known_from_the_names_of_its_tensors(tmp_path: Path, head: State) -> None:
+    for convention in (Head(), Head(scaled=True, bias=True)):
+        state = Classifier(torch.nn.Identity(), in_convention(head, convention)).state_dict()
+        save_state(tmp_path / "weights.safetensors", state)
+        assert convention_of(tensor_names(tmp_path / "weights.safetensors")) == convention_of(state) == convention
 
 
 def test_states_round_trip_bit_for_bit(tmp_path: Path) -> None:

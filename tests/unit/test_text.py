@@ -12,7 +12,7 @@ from torch import nn
 
 from surefoot.clip import State, load_clip, load_tokenizer
 from surefoot.files import UserError
-from surefoot.text import TextTower
+from surefoot.text import TextTower, class_rows
 from tests.tiny import CLASSES, TEMPLATES, Bench
 
 FAST = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -141,4 +141,4 @@ def test_texts_that_do_not_fit_are_refused(tower: TextTower) -> None:
 def test_class_rows_are_the_zero_shot_head(tower: TextTower, head: State, bench: Bench) -> None:
     tokens = bench.references().tokens
     assert tokens.shape == (len(CLASSES), len(TEMPLATES), 12)
-    torch.testing.assert_close(tower.class_rows(tokens), head["weight"], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(class_rows(tower.encode, tokens), head["weight"], rtol=1e-5, atol=1e-6)

@@ -20,6 +20,8 @@ rule make_tables:
         searches=SEARCHES.files("trials.parquet"),
         search_meters=SEARCHES.files("meter.json"),
         finals=SEARCHES.finals("record.json"),
+        lengths=SEARCHES.analyses("lengths"),
+        without=SEARCHES.analyses("without"),
         online=PLAN.adaptations("online", "predictions.parquet"),
     output:
         tables=[

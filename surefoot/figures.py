@@ -21,6 +21,8 @@ from surefoot.search_figures import (
     draw_history,
     draw_importances,
     draw_learned,
+    draw_lengths,
+    draw_without,
     history_points,
     importance_points,
     learned_points,
@@ -54,6 +56,9 @@ def draw_figures(tables: Path, story: dict[str, Any], folder: Path) -> None:
         trials, learned, shares = (pd.read_csv(tables / f"{name}.csv") for name in ("trials", "learned", "importances"))
         drawn.append(("search", history_points(trials, story), draw_history))
         drawn.append(("learned", learned_points(learned, story), draw_learned))
+        for name, draw in (("lengths", draw_lengths), ("without", draw_without)):
+            if name in story["figures"]:
+                drawn.append((name, pd.read_csv(tables / f"{name}.csv"), draw))
         drawn.append(("importances", importance_points(shares, story), draw_importances))
     drawn = [one for one in drawn if one[0] in story["figures"]]
     for name, points, draw in drawn:

@@ -265,15 +265,21 @@ class Plan:
     def tables(self) -> tuple[str, ...]:
         """Names of the tables of the run."""
         surgical = SURGICAL_TABLES if self.config.surgical.tasks else ()
-        searched = SEARCH_TABLES if self.config.search.spaces else ()
+        searched = (*SEARCH_TABLES, *self.analyses) if self.config.search.spaces else ()
         return TABLES + searched + surgical + (("online",) if self.config.online.tasks else ())
+
+    @property
+    def analyses(self) -> tuple[str, ...]:
+        """Analyses of the searches that the config asks for; each has a table and a figure."""
+        how = self.config.search
+        return tuple(name for name in ("lengths", "without") if getattr(how, name).spaces)
 
     @property
     def figures(self) -> tuple[str, ...]:
         """Names of the figures of the run."""
         how, found = self.config.surgical, FIGURES
         published = any(self.config.tasks[task].baseline_line for task in self.config.run.tasks)
-        found += ("search", "learned", "importances") if self.config.search.spaces else ()
+        found += ("search", "learned", "importances", *self.analyses) if self.config.search.spaces else ()
         found += ("robustness",) if self.config.run.baselines or published else ()
         if how.tasks:
             found += ("blocks",) + (("shots",) if len(how.shots) > 1 else ())

@@ -20,6 +20,8 @@ TABLE_TITLES = {
     "search": "Learning the objective",
     "learned": "What the searches learned",
     "trials": "The trials of the searches",
+    "lengths": "Do short runs tell what full runs find?",
+    "without": "Leaving out a term",
     "importances": "Which dimensions decide the scores",
     "surgical": "Adapting to a target with few labels: which layers to tune",
     "choices": "Adapting to a target: what validation chose",
@@ -30,6 +32,9 @@ TABLE_TITLES = {
 
 
 NUMBERS = (
+    "correlation",
+    "chosen",
+    "difference",
     "score",
     "best",
     "learned",

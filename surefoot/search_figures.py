@@ -97,3 +97,41 @@ def draw_importances(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
         axis.set_ylim(-0.6, tallest - 0.4)
         axis.set_axisbelow(True)
     return figure
+
+
+def draw_lengths(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
+    """Rank correlation of short and full runs against the number of inner steps, a line per search."""
+    figure, axis = plt.subplots(figsize=(4.4, 3.0), layout="constrained")
+    spaces = list(dict.fromkeys(points["space"]))
+    for colour, space in zip(sns.color_palette("colorblind", len(spaces)), spaces, strict=True):
+        rows = points[points["space"] == space]
+        for _, search in rows.groupby([*CELL, "search_seed"], sort=False):
+            axis.plot(search["steps"], search["correlation"], "-", color=colour, linewidth=0.8, alpha=0.5)
+        mean = rows.groupby("steps")["correlation"].mean()
+        axis.plot(mean.index, mean, "-o", color=colour, markersize=4, linewidth=2, label=story["labels"][space])
+    axis.set_xscale("log")
+    axis.set_xticks(sorted(points["steps"].unique()), sorted(points["steps"].unique()))
+    axis.minorticks_off()
+    axis.set(xlabel="inner steps", ylabel="rank correlation with the full run", ylim=(min(0, axis.get_ylim()[0]), 1.02))
+    axis.grid(True, color="0.92", linewidth=0.7)
+    axis.legend(fontsize=8)
+    return figure
+
+
+def draw_without(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
+    """What leaving out a term changes on validation images, a point per search, a bar for their mean."""
+    spaces = list(points.groupby([*CELL, "space"], sort=False))
+    figure, axes = plt.subplots(
+        1, len(spaces), figsize=(4.0 * len(spaces), 3.0), squeeze=False, sharex=True, layout="constrained"
+    )
+    for ((_, _, space), rows), axis in zip(spaces, axes.flat, strict=True):
+        terms = list(dict.fromkeys(rows["without"]))[::-1]
+        mean = rows.groupby("without")["difference"].mean().loc[terms]
+        axis.barh(range(len(terms)), mean, color="#4c78a8", height=0.7)
+        axis.plot(rows["difference"], rows["without"].map(terms.index), "o", color="0.25", markersize=3)
+        axis.set_yticks(range(len(terms)), terms)
+        axis.axvline(0, color="0.3", linewidth=0.8)
+        axis.set(title=f"{story['labels'][space]}, without", xlabel="points on validation images")
+        axis.grid(True, axis="x", color="0.92", linewidth=0.7)
+        axis.set_axisbelow(True)
+    return figure

@@ -9,7 +9,7 @@ import pandas as pd
 
 from surefoot.files import read_json
 from surefoot.learned import read_objective
-from surefoot.results import AVERAGE, Results, System
+from surefoot.results import AVERAGE, Results, System, read_records
 from surefoot.trials import read_trials, running_best
 
 KEYS = ["task", "model", "space", "search_seed"]
@@ -112,4 +112,42 @@ def importances_table(files: list[Path], story: dict[str, Any]) -> pd.DataFrame:
         about = {key: trials[0][key] for key in KEYS}
         found = importances(trials, story["search"]["spaces"][about["space"]]["dimensions"][about["task"]])
         rows += [about | {"key": key, "importance": share} for key, share in found.items()]
+    return pd.DataFrame(rows)
+
+
+def lengths_table(files: list[Path]) -> pd.DataFrame:
+    """How well short runs rank what full runs find good.
+
+    Per search and number of steps: rank correlation of the scores (Spearman), and the full-run score of the proposal
+    that the short runs put first, beside the best full-run score. Proposals that failed in either are left out.
+    """
+    rows = []
+    for path in files:
+        scores = read_records(path)
+        wide = scores.pivot_table(index="number", columns="steps", values="score", dropna=False)
+        about = {key: scores[key].iloc[0] for key in KEYS}
+        for steps in (column for column in wide if column):
+            both = wide[[steps, 0]].dropna()
+            ranks = both.rank()
+            rows.append(
+                about
+                | {"steps": int(steps), "proposals": len(both), "correlation": ranks[steps].corr(ranks[0])}
+                | {"chosen": both.loc[both[steps].idxmax(), 0], "best": both[0].max()}
+            )
+    return pd.DataFrame(rows)
+
+
+def without_table(files: list[Path]) -> pd.DataFrame:
+    """Score of a learned objective's final run on validation images without each term, minus that with all terms.
+
+    Mean, smallest and largest over the repeats, each paired by its random seed.
+    """
+    rows = []
+    for path in files:
+        scores = read_records(path)
+        wide = scores.pivot_table(index="repeat", columns="without", values="score", sort=False, dropna=False)
+        about = {key: scores[key].iloc[0] for key in KEYS}
+        for term in (column for column in wide if column):
+            gap = wide[term] - wide[""]
+            rows.append(about | {"without": term, "difference": gap.mean(), "low": gap.min(), "high": gap.max()})
     return pd.DataFrame(rows)

@@ -23,9 +23,11 @@ from surefoot.searched import (
     costs_table,
     importances_table,
     learned_table,
+    lengths_table,
     search_effects,
     search_table,
     trials_table,
+    without_table,
 )
 
 RULES = {
@@ -312,6 +314,8 @@ LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
         .reset_index()
         .rename_axis(columns=None)
     ),
+    "lengths": lambda table: table.round(2),
+    "without": lambda table: table.round(1),
     "tuning": lambda table: table.drop(columns="point").round(1),
 }
 
@@ -330,7 +334,7 @@ def layout(name: str, table: pd.DataFrame, titles: dict[str, str]) -> pd.DataFra
 
 KINDS = (
     *("metrics", "predictions", "meters", "inference", "trials", "adapted", "factors", "online"),
-    *("objectives", "searches", "search_meters", "finals"),
+    *("objectives", "searches", "search_meters", "finals", "lengths", "without"),
 )
 
 
@@ -340,7 +344,7 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
     Args:
         files: records by kind: metrics and predictions of evaluations; meters and inference (costs); trials, adapted
             (predictions) and factors of adaptations; online (predictions of online adaptations); objectives, searches
-            (trials), search_meters and finals (records of final runs) of searches.
+            (trials), search_meters, finals (records of final runs), lengths and without (analyses) of searches.
         story: what the tables read of the config.
     """
     cells = load_results(files["metrics"], files["predictions"], story)
@@ -362,6 +366,8 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
         costs = costs_table(files["objectives"], files["search_meters"], files["finals"])
         tables["search"] = pd.concat([search_table(cell, costs) for cell in cells], ignore_index=True)
         tables |= {"trials": trials_table(files["searches"]), "learned": learned_table(files["objectives"])}
+        analyses = {"lengths": lengths_table, "without": without_table}
+        tables |= {name: make(files[name]) for name, make in analyses.items() if files[name]}
         tables["importances"] = importances_table(files["searches"], story)
     if files["online"]:
         tables["online"] = online_table(files["online"], story)

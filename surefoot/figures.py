@@ -1,22 +1,15 @@
 """Figures as pure functions of the tables; each ships as SVG and PNG with the CSV it was drawn from."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-
-from surefoot.files import atomic
-from surefoot.results import AVERAGE, logit
-
-matplotlib.use("agg")
-
-import matplotlib.pyplot as plt
 import seaborn as sns
 
+from surefoot.plots import BESIDE, colours, panels, save_figure, shared_legend
+from surefoot.results import AVERAGE, logit
 from surefoot.search_figures import (
     draw_history,
     draw_importances,
@@ -27,16 +20,6 @@ from surefoot.search_figures import (
     importance_points,
     learned_points,
 )
-
-STYLE = {
-    "svg.hashsalt": "surefoot",
-    "svg.fonttype": "path",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 
 
 def draw_figures(tables: Path, story: dict[str, Any], folder: Path) -> None:
@@ -60,18 +43,9 @@ def draw_figures(tables: Path, story: dict[str, Any], folder: Path) -> None:
             if name in story["figures"]:
                 drawn.append((name, pd.read_csv(tables / f"{name}.csv"), draw))
         drawn.append(("importances", importance_points(shares, story), draw_importances))
-    drawn = [one for one in drawn if one[0] in story["figures"]]
     for name, points, draw in drawn:
-        with atomic(folder / f"{name}.csv") as partial:
-            points.to_csv(partial, index=False, float_format="%.6g")
-        # The style holds while saving too: it fixes the identifiers inside an SVG.
-        with plt.rc_context({**sns.axes_style("ticks"), **STYLE}):
-            figure = draw(points, story)
-            for form in ("svg", "png"):
-                with atomic(folder / f"{name}.{form}") as partial:
-                    stable = {"Date": None} if form == "svg" else {"Software": None}
-                    figure.savefig(partial, format=form, dpi=200, bbox_inches="tight", metadata=stable)
-        plt.close(figure)
+        if name in story["figures"]:
+            save_figure(folder, name, points, draw, story)
 
 
 def _main_metric(metrics: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
@@ -98,57 +72,42 @@ def alpha_points(metrics: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
     return rows[lines][["task", "model", "method", "alpha", "eval_set", "role", "value"]].reset_index(drop=True)
 
 
-MOST_COLUMNS = 4
-
-
-@contextmanager
-def _panels(cells: list, width: float, height: float) -> Iterator[tuple[plt.Figure, list]]:
-    columns = min(len(cells), MOST_COLUMNS)
-    lines = -(-len(cells) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(width * columns, height * lines), squeeze=False, layout="constrained"
-    )
-    for axis in axes.flat[len(cells) :]:
-        axis.set_axis_off()
-    yield figure, list(zip(cells, axes.flat, strict=False))
-
-
-def _colours(count: int) -> list:
-    """Colours that stay apart: a palette for colour-blind people where it is long enough."""
-    return sns.color_palette("colorblind", count) if count <= 10 else sns.husl_palette(count, l=0.55)
-
-
 def draw_frontier(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """ID against OOD: the WiSE-FT curve of each method from the zero-shot star to its fine-tuned square."""
     labels, fixed = story["labels"], story["fixed_alpha"]
-    with _panels(list(points.groupby(["task", "model"], sort=False)), 4.6, 3.8) as (figure, panels):
-        for ((task, model), cell), axis in panels:
-            lines = [m for m, rows in cell.groupby("method", sort=False) if len(rows) > 1]
-            for colour, method in zip(_colours(len(lines)), lines, strict=True):
-                rows = cell[cell["method"] == method].sort_values("alpha")
-                x, y = rows["in_distribution"], rows["under_shift"]
-                axis.plot(x, y, "-o", color=colour, markersize=3, linewidth=1.2, label=labels[method])
-                half = rows[rows["alpha"] == fixed]
-                axis.plot(half["in_distribution"], half["under_shift"], "D", color=colour, markersize=6)
-                axis.plot(x.iloc[-1:], y.iloc[-1:], "s", color=colour, markersize=7)
-            cell = cell[~cell["method"].isin(story["baselines"])]
-            start = cell[cell["alpha"] == 0].iloc[0]
-            axis.plot(start["in_distribution"], start["under_shift"], "*", color="black", markersize=13, zorder=5)
-            handles = [
-                plt.Line2D([], [], marker=marker, color="0.3", linestyle="", markersize=size, label=text)
-                for marker, size, text in (("*", 10, "zero-shot"), ("D", 5, f"alpha {fixed:g}"), ("s", 6, "fine-tuned"))
-            ]
-            known = axis.get_legend_handles_labels()[0]
-            axis.legend(handles=[*known, *handles], fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-            axis.set(
-                title=f"{task}, {model}",
-                xlabel=f"{story['titles']['id_test']}, {_metric(story, task)} (%)",
-                ylabel=f"{story['titles'][AVERAGE]} (%)",
-            )
-            if story["logit_axes"]:
-                _logit(axis)
-            axis.grid(True, color="0.92", linewidth=0.7)
+    figure, shown = panels(points.groupby(["task", "model"], sort=False), 4.6, 3.8)
+    for ((task, model), cell), axis in shown:
+        lines = [m for m, rows in cell.groupby("method", sort=False) if len(rows) > 1]
+        for colour, method in zip(colours(len(lines)), lines, strict=True):
+            rows = cell[cell["method"] == method].sort_values("alpha")
+            x, y = rows["in_distribution"], rows["under_shift"]
+            axis.plot(x, y, "-o", color=colour, markersize=3, linewidth=1.2, label=labels[method])
+            half = rows[rows["alpha"] == fixed]
+            axis.plot(half["in_distribution"], half["under_shift"], "D", color=colour, markersize=6)
+            axis.plot(x.iloc[-1:], y.iloc[-1:], "s", color=colour, markersize=7)
+        cell = cell[~cell["method"].isin(story["baselines"])]
+        start = cell[cell["alpha"] == 0].iloc[0]
+        axis.plot(start["in_distribution"], start["under_shift"], "*", color="black", markersize=13, zorder=5)
+        handles = [
+            plt.Line2D([], [], marker=marker, color="0.3", linestyle="", markersize=size, label=text)
+            for marker, size, text in (("*", 10, "zero-shot"), ("D", 5, f"alpha {fixed:g}"), ("s", 6, "fine-tuned"))
+        ]
+        known = axis.get_legend_handles_labels()[0]
+        axis.legend(handles=[*known, *handles], **BESIDE)
+        _against_shift(axis, story, task, model)
     return figure
+
+
+def _against_shift(axis: plt.Axes, story: dict[str, Any], task: str, model: str) -> None:
+    """Title and axes of a panel of accuracy under shift against accuracy in distribution."""
+    axis.set(
+        title=f"{task}, {model}",
+        xlabel=f"{story['titles']['id_test']}, {_metric(story, task)} (%)",
+        ylabel=f"{story['titles'][AVERAGE]} (%)",
+    )
+    if story["logit_axes"]:
+        _logit(axis)
+    axis.grid(True)
 
 
 def _draw_line(axis: plt.Axes, baselines: pd.DataFrame, published: dict[str, float] | None, cell: pd.DataFrame) -> None:
@@ -167,56 +126,49 @@ def _draw_line(axis: plt.Axes, baselines: pd.DataFrame, published: dict[str, flo
 def draw_robustness(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """Effective robustness: the methods above the line of standard models, a point each for alpha 1 and zero-shot."""
     labels = story["labels"]
-    with _panels(list(points.groupby(["task", "model"], sort=False)), 4.6, 3.8) as (figure, panels):
-        for ((task, model), cell), axis in panels:
-            baselines = cell["method"].isin(story["baselines"])
-            _draw_line(axis, cell[baselines], story["tasks"][task]["baseline_line"], cell)
-            ends = cell[~baselines].loc[lambda rows: rows.groupby("method", sort=False)["alpha"].idxmax()]
-            for colour, (_, row) in zip(_colours(len(ends)), ends.iterrows(), strict=True):
-                shape = {"marker": "s", "markersize": 6} if row["alpha"] else {"marker": "*", "markersize": 11}
-                where = (row["in_distribution"], row["under_shift"])
-                axis.plot(
-                    *where,
-                    color=colour if row["alpha"] else "black",
-                    linestyle="",
-                    label=labels[row["method"]],
-                    **shape,
-                )
-            axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-            axis.set(
-                title=f"{task}, {model}",
-                xlabel=f"{story['titles']['id_test']}, {_metric(story, task)} (%)",
-                ylabel=f"{story['titles'][AVERAGE]} (%)",
+    figure, shown = panels(points.groupby(["task", "model"], sort=False), 4.6, 3.8)
+    for ((task, model), cell), axis in shown:
+        baselines = cell["method"].isin(story["baselines"])
+        _draw_line(axis, cell[baselines], story["tasks"][task]["baseline_line"], cell)
+        ends = cell[~baselines].loc[lambda rows: rows.groupby("method", sort=False)["alpha"].idxmax()]
+        for colour, (_, row) in zip(colours(len(ends)), ends.iterrows(), strict=True):
+            shape = {"marker": "s", "markersize": 6} if row["alpha"] else {"marker": "*", "markersize": 11}
+            where = (row["in_distribution"], row["under_shift"])
+            axis.plot(
+                *where,
+                color=colour if row["alpha"] else "black",
+                linestyle="",
+                label=labels[row["method"]],
+                **shape,
             )
-            if story["logit_axes"]:
-                _logit(axis)
-            axis.grid(True, color="0.92", linewidth=0.7)
+        axis.legend(**BESIDE)
+        _against_shift(axis, story, task, model)
     return figure
 
 
 def draw_alpha(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """Accuracy along alpha, a panel per method, a curve per test set."""
     sets = list(dict.fromkeys(points["eval_set"]))
-    colours = dict(zip(sets, _colours(len(sets)), strict=True))
-    with _panels(list(points.groupby(["task", "model", "method"], sort=False)), 3.4, 3.2) as (figure, panels):
-        for ((task, model, method), rows), axis in panels:
-            for name in sets:
-                line = rows[rows["eval_set"] == name].sort_values("alpha")
-                strong = name in ("id_test", AVERAGE)
-                axis.plot(
-                    line["alpha"],
-                    line["value"],
-                    "-" if strong else "--",
-                    color="black" if name == AVERAGE else colours[name],
-                    linewidth=1.8 if strong else 1.1,
-                    label=story["titles"].get(name, name),
-                )
-            axis.axvline(story["fixed_alpha"], color="0.8", linewidth=0.8, zorder=0)
-            where = "" if points["task"].nunique() * points["model"].nunique() == 1 else f", {task}, {model}"
-            axis.set(title=story["labels"][method] + where, xlabel="alpha (0: zero-shot, 1: fine-tuned)")
-            axis.set_ylabel(f"{_metric(story, task)} (%)")
-            axis.grid(True, color="0.94", linewidth=0.7)
-        figure.legend(*panels[-1][1].get_legend_handles_labels(), fontsize=8, loc="outside right center")
+    colour_of = dict(zip(sets, colours(len(sets)), strict=True))
+    figure, shown = panels(points.groupby(["task", "model", "method"], sort=False), 3.4, 3.2)
+    for ((task, model, method), rows), axis in shown:
+        for name in sets:
+            line = rows[rows["eval_set"] == name].sort_values("alpha")
+            strong = name in ("id_test", AVERAGE)
+            axis.plot(
+                line["alpha"],
+                line["value"],
+                "-" if strong else "--",
+                color="black" if name == AVERAGE else colour_of[name],
+                linewidth=1.8 if strong else 1.1,
+                label=story["titles"].get(name, name),
+            )
+        axis.axvline(story["fixed_alpha"], color="0.8", linewidth=0.8, zorder=0)
+        where = "" if points["task"].nunique() * points["model"].nunique() == 1 else f", {task}, {model}"
+        axis.set(title=story["labels"][method] + where, xlabel="alpha (0: zero-shot, 1: fine-tuned)")
+        axis.set_ylabel(f"{_metric(story, task)} (%)")
+        axis.grid(True)
+    shared_legend(figure, shown[-1][1])
     return figure
 
 
@@ -232,20 +184,17 @@ def draw_blocks(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """Accuracy on the target by tuned block, a panel per kind of shift, with intervals."""
     points = points[points["shots"] == points["shots"].min()]
     arms = list(dict.fromkeys(points["label"]))
-    colours = dict(zip(arms, sns.color_palette("viridis", len(arms)), strict=True))
-    with _panels(list(points.groupby(["model", "eval_set"], sort=False)), 3.3, 3.2) as (figure, panels):
-        for ((model, task), rows), axis in panels:
-            error = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
-            axis.bar(
-                rows["label"], rows["value"], yerr=error, capsize=2.5, color=rows["label"].map(colours), width=0.75
-            )
-            shots = f"{rows['shots'].iloc[0]} images a class"
-            axis.set(title=f"{task}, {shots}" if points["model"].nunique() == 1 else f"{task}, {model}, {shots}")
-            axis.set_ylabel(f"target test, {_metric_name(story['surgical']['tasks'][task])} (%)")
-            axis.tick_params(axis="x", rotation=40)
-            plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
-            axis.grid(True, axis="y", color="0.92", linewidth=0.7)
-            axis.set_axisbelow(True)
+    colour_of = dict(zip(arms, sns.color_palette("viridis", len(arms)), strict=True))
+    figure, shown = panels(points.groupby(["model", "eval_set"], sort=False), 3.3, 3.2)
+    for ((model, task), rows), axis in shown:
+        error = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
+        axis.bar(rows["label"], rows["value"], yerr=error, capsize=2.5, color=rows["label"].map(colour_of), width=0.75)
+        shots = f"{rows['shots'].iloc[0]} images a class"
+        axis.set(title=f"{task}, {shots}" if points["model"].nunique() == 1 else f"{task}, {model}, {shots}")
+        axis.set_ylabel(f"target test, {_metric_name(story['surgical']['tasks'][task])} (%)")
+        axis.tick_params(axis="x", rotation=40)
+        plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
+        axis.grid(True, axis="y")
     return figure
 
 
@@ -258,36 +207,34 @@ def shots_points(surgical: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
 def draw_shots(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """Accuracy on the target against labelled images a class, a panel per kind of shift, a curve per arm."""
     arms = list(dict.fromkeys(points["label"]))
-    colours = dict(zip(arms, _colours(len(arms)), strict=True))
-    with _panels(list(points.groupby(["model", "eval_set"], sort=False)), 3.4, 3.2) as (figure, panels):
-        for ((model, task), rows), axis in panels:
-            for label, line in rows.groupby("label", sort=False):
-                line = line.sort_values("shots")
-                axis.plot(line["shots"], line["value"], "-o", markersize=3.5, color=colours[label], label=label)
-                axis.fill_between(
-                    line["shots"], line["low"], line["high"], color=colours[label], alpha=0.08, linewidth=0
-                )
-            axis.set(title=task if points["model"].nunique() == 1 else f"{task}, {model}", xlabel="images a class")
-            axis.set_xticks(sorted(points["shots"].unique()))
-            axis.set_ylabel(f"target test, {_metric_name(story['surgical']['tasks'][task])} (%)")
-            axis.grid(True, color="0.94", linewidth=0.7)
-        figure.legend(*panels[0][1].get_legend_handles_labels(), fontsize=8, loc="outside right center")
+    colour_of = dict(zip(arms, colours(len(arms)), strict=True))
+    figure, shown = panels(points.groupby(["model", "eval_set"], sort=False), 3.4, 3.2)
+    for ((model, task), rows), axis in shown:
+        for label, line in rows.groupby("label", sort=False):
+            line = line.sort_values("shots")
+            axis.plot(line["shots"], line["value"], "-o", markersize=3.5, color=colour_of[label], label=label)
+            axis.fill_between(line["shots"], line["low"], line["high"], color=colour_of[label], alpha=0.08, linewidth=0)
+        axis.set(title=task if points["model"].nunique() == 1 else f"{task}, {model}", xlabel="images a class")
+        axis.set_xticks(sorted(points["shots"].unique()))
+        axis.set_ylabel(f"target test, {_metric_name(story['surgical']['tasks'][task])} (%)")
+        axis.grid(True)
+    shared_legend(figure, shown[0][1])
     return figure
 
 
 def draw_factors(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """Heat maps of the learned factors, layer x epoch, a panel per method and task."""
     points = points[points["shots"] == points["shots"].min()]
-    with _panels(list(points.groupby(["model", "method", "task"], sort=False)), 3.0, 2.6) as (figure, panels):
-        for ((_, method, task), rows), axis in panels:
-            order = list(dict.fromkeys(rows["layer"]))
-            grid = rows.pivot_table(index="layer", columns="epoch", values="factor").loc[order]
-            image = axis.pcolormesh(grid.columns, range(len(order)), grid.to_numpy(), cmap="magma", vmin=0, vmax=1)
-            axis.set_yticks(range(len(order)), order)
-            axis.invert_yaxis()
-            shots = f"{rows['shots'].iloc[0]} images a class"
-            axis.set(title=f"{story['labels'][method]}\n{task}, {shots}", xlabel="epoch")
-        figure.colorbar(image, ax=[axis for _, axis in panels], label="factor of the learning rate", shrink=0.7)
+    figure, shown = panels(points.groupby(["model", "method", "task"], sort=False), 3.0, 2.6)
+    for ((_, method, task), rows), axis in shown:
+        order = list(dict.fromkeys(rows["layer"]))
+        grid = rows.pivot_table(index="layer", columns="epoch", values="factor").loc[order]
+        image = axis.pcolormesh(grid.columns, range(len(order)), grid.to_numpy(), cmap="magma", vmin=0, vmax=1)
+        axis.set_yticks(range(len(order)), order)
+        axis.invert_yaxis()
+        shots = f"{rows['shots'].iloc[0]} images a class"
+        axis.set(title=f"{story['labels'][method]}\n{task}, {shots}", xlabel="epoch")
+    figure.colorbar(image, ax=[axis for _, axis in shown], label="factor of the learning rate", shrink=0.7)
     return figure
 
 

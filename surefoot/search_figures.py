@@ -5,7 +5,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
+
+from surefoot.plots import BESIDE, colours, panels
 
 CELL = ["task", "model"]
 
@@ -18,25 +19,16 @@ def history_points(trials: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
 
 def draw_history(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """Scores of the trials with the running best of every search, a panel per space."""
-    spaces = list(points.groupby([*CELL, "space"], sort=False))
-    columns = min(len(spaces), 4)
-    lines = -(-len(spaces) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(3.6 * columns, 3.0 * lines), squeeze=False, sharey=True, layout="constrained"
-    )
-    for axis in axes.flat[len(spaces) :]:
-        axis.set_axis_off()
-    for ((task, model, space), rows), axis in zip(spaces, axes.flat, strict=False):
+    figure, shown = panels(points.groupby([*CELL, "space"], sort=False), 3.6, 3.0, sharey=True)
+    for ((task, model, space), rows), axis in shown:
         seeds = list(dict.fromkeys(rows["search_seed"]))
-        for colour, (_, search) in zip(
-            sns.color_palette("colorblind", len(seeds)), rows.groupby("search_seed", sort=False), strict=True
-        ):
+        for colour, (_, search) in zip(colours(len(seeds)), rows.groupby("search_seed", sort=False), strict=True):
             axis.plot(search["number"], search["score"], "o", color=colour, markersize=2.5, alpha=0.45)
             axis.step(search["number"], search["best"], where="post", color=colour, linewidth=1.6)
         where = "" if points[CELL].drop_duplicates().shape[0] == 1 else f"\n{task}, {model}"
         metric = story["search"]["spaces"][space]["eval_set"]
         axis.set(title=story["labels"][space] + where, xlabel="trial", ylabel=f"score on {metric}")
-        axis.grid(True, color="0.93", linewidth=0.7)
+        axis.grid(True)
     return figure
 
 
@@ -54,16 +46,16 @@ def draw_learned(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     points = points[free]
     terms, spaces = list(dict.fromkeys(points["term"])), list(dict.fromkeys(points["space"]))
     figure, axis = plt.subplots(figsize=(1.2 + 0.75 * max(len(terms), 4), 3.2), layout="constrained")
-    for offset, (colour, space) in enumerate(zip(sns.color_palette("colorblind", len(spaces)), spaces, strict=True)):
+    for offset, (colour, space) in enumerate(zip(colours(len(spaces)), spaces, strict=True)):
         rows = points[points["space"] == space]
         x = rows["term"].map(terms.index) + (offset - (len(spaces) - 1) / 2) * 0.16
         axis.plot(x, rows["weight"], "o", color=colour, markersize=5, alpha=0.8, label=story["labels"][space])
     axis.set_yscale("log")
     axis.set_xticks(range(len(terms)), terms, rotation=30, ha="right")
     axis.set_ylabel("learned weight")
-    axis.grid(True, axis="y", color="0.92", linewidth=0.7)
+    axis.grid(True, axis="y")
     if spaces:
-        axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        axis.legend(**BESIDE)
     return figure
 
 
@@ -77,15 +69,9 @@ def importance_points(importances: pd.DataFrame, story: dict[str, Any]) -> pd.Da
 def draw_importances(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """Bars of the importances, a panel per space; the thin line spans the searches."""
     spaces = list(points.groupby([*CELL, "space"], sort=False))
-    columns = min(len(spaces), 3)
-    lines = -(-len(spaces) // columns)
     tallest = max(len(rows) for _, rows in spaces)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(3.8 * columns, (0.8 + 0.24 * tallest) * lines), squeeze=False, layout="constrained"
-    )
-    for axis in axes.flat[len(spaces) :]:
-        axis.set_axis_off()
-    for ((_, _, space), rows), axis in zip(spaces, axes.flat, strict=False):
+    figure, shown = panels(spaces, 3.8, 0.8 + 0.24 * tallest, columns=3)
+    for ((_, _, space), rows), axis in shown:
         place = tallest - 1 - np.arange(len(rows))
         span = [rows["mean"] - rows["min"], rows["max"] - rows["mean"]]
         axis.barh(
@@ -93,9 +79,8 @@ def draw_importances(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
         )
         axis.set_yticks(place, rows["key"].str.removeprefix("objective."))
         axis.set(title=story["labels"][space], xlabel="share of the scores' variance (fANOVA)", xlim=(0, 1))
-        axis.grid(True, axis="x", color="0.92", linewidth=0.7)
+        axis.grid(True, axis="x")
         axis.set_ylim(-0.6, tallest - 0.4)
-        axis.set_axisbelow(True)
     return figure
 
 

@@ -2,16 +2,10 @@
 
 from pathlib import Path
 
-import matplotlib
+import matplotlib.pyplot as plt
 import pandas as pd
 
-from surefoot.figures import STYLE
-from surefoot.files import atomic
-
-matplotlib.use("agg")
-
-import matplotlib.pyplot as plt
-import seaborn as sns
+from surefoot.plots import colours, panels, save_figure
 
 TITLES = {
     "rotated_input": "Input change: rotation",
@@ -36,47 +30,28 @@ def theory_points(rows: pd.DataFrame) -> pd.DataFrame:
 def draw_theory(table: Path, folder: Path) -> None:
     """Draw theory.svg and theory.png from the table of the demonstration, with theory.csv, which holds their points."""
     points = theory_points(pd.read_csv(table))
-    with atomic(folder / "theory.csv") as partial:
-        points.to_csv(partial, index=False, float_format="%.6g")
-    # The style holds while saving too: it fixes the identifiers inside an SVG.
-    with plt.rc_context({**sns.axes_style("ticks"), **STYLE}):
-        figure = draw_panels(points)
-        for form in ("svg", "png"):
-            with atomic(folder / f"theory.{form}") as partial:
-                stable = {"Date": None} if form == "svg" else {"Software": None}
-                figure.savefig(partial, format=form, dpi=200, bbox_inches="tight", metadata=stable)
-    plt.close(figure)
+    save_figure(folder, "theory", points, draw_panels)
 
 
 def draw_panels(points: pd.DataFrame) -> plt.Figure:
     """Test loss against the number of target examples, both on log scales; three panels a row."""
     shifts = list(dict.fromkeys(points["shift"]))
-    colours = dict(zip(("first", "last", "both"), sns.color_palette("colorblind", 3), strict=True))
+    colour_of = dict(zip(("first", "last", "both"), colours(3), strict=True))
     markers = {"first": "o", "last": "s", "both": "^"}
     ticks = sorted(set(points["examples"]))
-    figure, axes = plt.subplots(
-        -(-len(shifts) // 3),
-        3,
-        figsize=(8.4, 2.5 * -(-len(shifts) // 3)),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for axis in axes.flat[len(shifts) :]:
-        axis.remove()
-    for axis, letter, shift in zip(axes.flat, "abcdefghi", shifts, strict=False):
+    figure, shown = panels(shifts, 2.8, 2.5, columns=3, sharex=True, sharey=True)
+    for letter, (shift, axis) in zip("abcdefghi", shown, strict=False):
         for arm, line in points[points["shift"] == shift].groupby("arm", sort=False):
             low, median, high = (line[column].clip(lower=FLOOR) for column in ("low", "median", "high"))
             if arm == "none":
                 axis.plot(line["examples"], median, "--", color="0.45", linewidth=1.1, label=LABELS[arm], zorder=1)
                 continue
-            axis.fill_between(line["examples"], low, high, color=colours[arm], alpha=0.18, linewidth=0)
+            axis.fill_between(line["examples"], low, high, color=colour_of[arm], alpha=0.18, linewidth=0)
             axis.plot(
                 line["examples"],
                 median,
                 marker=markers[arm],
-                color=colours[arm],
+                color=colour_of[arm],
                 markersize=3.5,
                 linewidth=1.4,
                 label=LABELS[arm],
@@ -87,8 +62,8 @@ def draw_panels(points: pd.DataFrame) -> plt.Figure:
         axis.set_xticks(ticks, [str(tick) for tick in ticks])
         axis.set_yticks([1e-8, 1e-6, 1e-4, 1e-2, 1], ["$\\leq 10^{-8}$", "$10^{-6}$", "$10^{-4}$", "$10^{-2}$", "$1$"])
         axis.minorticks_off()
-        axis.grid(True, color="0.93", linewidth=0.7)
+        axis.grid(True)
     figure.supxlabel("target examples", fontsize=9)
     figure.supylabel("relative test loss", fontsize=9)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(LABELS))
+    figure.legend(*shown[0][1].get_legend_handles_labels(), loc="outside upper center", ncols=len(LABELS))
     return figure

@@ -1,6 +1,6 @@
 """What some terms compare with: the zero-shot model, the text tower, captions, the start. Each is made when asked for.
 
-B batch, C classes, T templates, L tokens, D embedding.
+B batch, C classes, T templates, K contexts, L tokens, D embedding.
 """
 
 from functools import cached_property
@@ -57,16 +57,20 @@ class References:
     @cached_property
     def tokens(self) -> torch.Tensor:
         """Token ids [C, T, L] of every class in every template."""
-        tokenize, task = load_tokenizer(self.folder), self.task
-        texts = [tokenize([t.format(name) for t in task.templates]) for name in task.prompt_names]
+        return self._tokens(self.task.templates)
+
+    def _tokens(self, prompts: tuple[str, ...]) -> torch.Tensor:
+        """Token ids [C, T, L] of every class in every prompt."""
+        tokenize = load_tokenizer(self.folder)
+        texts = [tokenize([prompt.format(name) for prompt in prompts]) for name in self.task.prompt_names]
         return torch.stack(texts).to(self.device)
 
     @cached_property
     def contexts(self) -> torch.Tensor:
-        """Context rows [T, D] of CAR-FT: per template the mean over classes of the text features, normalised again."""
+        """Context rows [K, D] of CAR-FT: per context the mean over classes of the text features, normalised again."""
         with torch.no_grad():
-            features = torch.stack([self.text.encode(prompts) for prompts in self.tokens])
-            return F.normalize(features.mean(0), dim=-1)
+            tokens = self._tokens(self.task.contexts or self.task.templates)
+            return F.normalize(torch.stack([self.text.encode(texts) for texts in tokens]).mean(0), dim=-1)
 
     def caption_features(self, labels: torch.Tensor, step: int) -> torch.Tensor:
         """Unit-norm features [B, D] of one caption per image."""

@@ -22,7 +22,9 @@ def task_card(task: Task, metric: str) -> str:
         targets = "\n".join(f"| {t.name} | {t.title} | {t.split} |" for t in task.targets)
         head = "| target | images | prepared split |\n| --- | --- | --- |"
         sets += f"\n\n{shots}; target_test: the test concepts.\n\n{head}\n{targets}"
-    templates = "\n".join(f"- {template.format('{class}')}" for template in task.templates)
+    templates, contexts = (_prompts(prompts) for prompts in (task.templates, task.contexts))
+    if contexts:
+        contexts = f"**Contexts of CAR-FT ({len(task.contexts)}).** {task.contexts_note}\n\n{contexts}\n\n"
     return f"""# Task {task.name}
 
 {task.title}. Main metric: {metric}; uniform guessing scores {task.chance:.1f} %.
@@ -38,10 +40,14 @@ Trained on: {", ".join(part.split for part in task.train)}. Intervals resample: 
 
 {templates}
 
-**Licences.**
+{contexts}**Licences.**
 
 {task.licences}
 """
+
+
+def _prompts(prompts: tuple[str, ...]) -> str:
+    return "\n".join(f"- {prompt.format('{class}')}" for prompt in prompts)
 
 
 def _parts(task: Task) -> list[Part]:

@@ -1,6 +1,6 @@
 """The training objective: named terms and their weighted sum.
 
-B batch, C classes, D embedding, M random texts, T templates; theta are the trained tensors, theta0 their values at the
+B batch, C classes, D embedding, M random texts, K contexts; theta are the trained tensors, theta0 their values at the
 start of the run, P the number of their scalars; z logits, p = softmax(z); s the logit scale.
 """
 
@@ -197,7 +197,7 @@ def kd(context: Context) -> torch.Tensor:
 
 
 def carft(context: Context) -> torch.Tensor:
-    """KL(zero-shot || student) between the distributions over the T contexts (prompt templates), batch mean (CAR-FT).
+    """KL(zero-shot || student) between the distributions over the K contexts of the task, batch mean (CAR-FT).
 
     p = softmax(s f C' / temperature); direction and temperature are not known from the paper.
     """

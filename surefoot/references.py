@@ -1,6 +1,6 @@
 """What some terms compare with: the zero-shot model, the text tower, captions, the start. Each is made when asked for.
 
-B batch, C classes, T templates, L tokens, D embedding.
+B batch, C classes, T templates, K contexts, L tokens, D embedding.
 """
 
 from functools import cached_property
@@ -61,10 +61,11 @@ class References:
 
     @cached_property
     def contexts(self) -> torch.Tensor:
-        """Context rows [T, D] of CAR-FT: per template the mean over classes of the text features, normalised again."""
+        """Context rows [K, D] of CAR-FT: per context the mean over classes of the text features, normalised again."""
         with torch.no_grad():
-            features = torch.stack([self.text.encode(prompts) for prompts in self.tokens])
-            return F.normalize(features.mean(0), dim=-1)
+            prompts = self.task.contexts or self.task.templates
+            tokens = class_tokens(self.folder, self.task.prompt_names, prompts).to(self.device)
+            return F.normalize(torch.stack([self.text.encode(texts) for texts in tokens]).mean(0), dim=-1)
 
     def caption_features(self, labels: torch.Tensor, step: int) -> torch.Tensor:
         """Unit-norm features [B, D] of one caption per image."""

@@ -88,7 +88,7 @@ def draw_lengths(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """Rank correlation of short and full runs against the number of inner steps, a line per search."""
     figure, axis = plt.subplots(figsize=(4.4, 3.0), layout="constrained")
     spaces = list(dict.fromkeys(points["space"]))
-    for colour, space in zip(sns.color_palette("colorblind", len(spaces)), spaces, strict=True):
+    for colour, space in zip(colours(len(spaces)), spaces, strict=True):
         rows = points[points["space"] == space]
         for _, search in rows.groupby([*CELL, "search_seed"], sort=False):
             axis.plot(search["steps"], search["correlation"], "-", color=colour, linewidth=0.8, alpha=0.5)
@@ -98,7 +98,7 @@ def draw_lengths(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     axis.set_xticks(sorted(points["steps"].unique()), sorted(points["steps"].unique()))
     axis.minorticks_off()
     axis.set(xlabel="inner steps", ylabel="rank correlation with the full run", ylim=(min(0, axis.get_ylim()[0]), 1.02))
-    axis.grid(True, color="0.92", linewidth=0.7)
+    axis.grid(True)
     axis.legend(fontsize=8)
     return figure
 
@@ -117,6 +117,6 @@ def draw_without(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
         axis.set_yticks(range(len(terms)), terms)
         axis.axvline(0, color="0.3", linewidth=0.8)
         axis.set(title=f"{story['labels'][space]}, without", xlabel="points on validation images")
-        axis.grid(True, axis="x", color="0.92", linewidth=0.7)
+        axis.grid(True, axis="x")
         axis.set_axisbelow(True)
     return figure

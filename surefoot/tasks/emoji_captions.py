@@ -15,6 +15,9 @@ STYLE_WORDS = {
 }
 PLAIN_WORDS = ("an emoji of {}", "an icon of {}", "a picture of {}", "a drawing of {}")
 TEMPLATES = PLAIN_WORDS
+# CAR-FT needs contexts that tell images apart, in words of the captions: of others the text tower knows nothing, and a
+# phrase with "photo" or "noisy" in it would take nearly all of the distribution.
+CONTEXTS = PLAIN_WORDS + tuple(phrase for phrases in STYLE_WORDS.values() for phrase in phrases)
 
 
 def class_prompt(name: str) -> str:

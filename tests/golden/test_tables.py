@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from surefoot.tables import build_tables, write_tables
+from surefoot.tables import KINDS, build_tables, write_tables
 
 HERE = Path(__file__).resolve().parent
 RECORDS, EXPECTED = HERE / "records", HERE / "expected"
@@ -31,6 +31,7 @@ NAMES = (
     "learned",
     "trials",
     "importances",
+    *("lengths", "without"),
 )
 
 
@@ -38,8 +39,8 @@ def make_tables(folder: Path) -> None:
     """Write the tables of the committed records, without those that hold times."""
     story = json.loads((RECORDS / "story.json").read_text())
     files = json.loads((RECORDS / "files.json").read_text())
-    none = {"meters": [], "inference": []}
-    tables = build_tables({kind: [RECORDS / path for path in paths] for kind, paths in files.items()} | none, story)
+    none: dict = dict.fromkeys(KINDS, [])
+    tables = build_tables(none | {kind: [RECORDS / path for path in paths] for kind, paths in files.items()}, story)
     write_tables({name: tables[name] for name in NAMES}, story["titles"], folder)
 
 
@@ -84,6 +85,8 @@ def take(results: Path) -> None:
         "searches": searches.files("trials.parquet"),
         "search_meters": searches.files("meter.json"),
         "finals": searches.finals("record.json"),
+        "lengths": searches.analyses("lengths"),
+        "without": searches.analyses("without"),
         "trials": plan.adaptations("adapt", "trials.parquet"),
         "adapted": plan.adaptations("adapt", "predictions.parquet"),
         "factors": plan.adaptations("adapt", "factors.parquet"),

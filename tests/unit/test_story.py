@@ -8,6 +8,7 @@ import yaml
 
 from surefoot.config import parse_config
 from surefoot.flow import Plan
+from surefoot.report import write_report
 from surefoot.story import build_story, plain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,3 +53,14 @@ def test_the_reference_is_the_first_method_that_trains_everything() -> None:
 def test_numbers_as_people_write_them(value, text):
     assert plain(value) == text
     assert yaml.safe_load(plain(value)) == value
+
+
+@pytest.mark.parametrize(("baselines", "said"), [(["scratch-25", "scratch-100"], "crosses"), ([], "a published line")])
+def test_the_report_says_which_line_effective_robustness_is_above(
+    baselines: list[str], said: str, tmp_path: Path
+) -> None:
+    figure, page = tmp_path / "robustness.svg", tmp_path / "report.html"
+    figure.write_text("<svg/>")
+    write_report([], [figure], [], [], story(baselines=baselines), page)
+    text = page.read_text()
+    assert text.count(said) == 2 and ("crosses" in text) == bool(baselines)

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
+from surefoot.config import Line, Task
 from surefoot.files import write_json
 from surefoot.results import AVERAGE, Results, System
 from surefoot.tables import (
@@ -276,6 +278,39 @@ def test_a_published_line_serves_where_there_are_no_baselines() -> None:
     shifted = (percent(FT["line"][2]) + percent(FT["glyph"][2])) / 2
     # 100 % in distribution is clipped to 99.9 %.
     assert results.effective_robustness(system)["value"] == pytest.approx(shifted - 99.9, abs=1e-3)
+
+
+def with_line(slope: float, intercept: float) -> Results:
+    """The toy records with a published line."""
+    results = toy()
+    line = {"slope": slope, "intercept": intercept}
+    results.story = STORY | {"tasks": {"toy": {"metric": "mean_per_class", "baseline_line": line}}}
+    return results
+
+
+def test_a_published_line_is_read_as_its_paper_draws_it() -> None:
+    """WiSE-FT's figure 1, by hand: x and y are natural logits, y of the mean over the shifts, not the mean of logits.
+
+    FT at alpha 0.5 has 87.5 % in distribution: 1.25 ln 7 - 2.18 = 0.25239, so 56.276 % are expected; it has 50 and 75.
+    """
+    results = with_line(1.25, -2.18)
+    cell = results.effective_robustness(System("ft", "FT", (results.constant("ft", 0.5),)))
+    assert cell["value"] == pytest.approx(62.5 - 56.276, abs=1e-3)
+
+
+def test_effective_robustness_of_the_zero_shot_model_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L/14@336 has 76.56 % on ImageNet, where the line of the strong standard models gives 33.6 %; shifted 73.3 %."""
+    results = with_line(1.218, -2.123)
+    values = {results.id_test: 76.56, AVERAGE: 73.3}
+    monkeypatch.setattr(results, "draws", lambda system, eval_set: np.full(201, values[eval_set]))
+    cell = results.effective_robustness(System("zeroshot", "Zero-shot", ({0: 0.0},)))
+    assert cell["value"] == pytest.approx(39.7, abs=0.05)
+
+
+def test_the_line_that_the_reference_names_is_one() -> None:
+    description = Task.model_fields["baseline_line"].description
+    line = Line.model_validate(yaml.safe_load("{" + description.split("{")[1].split("}")[0] + "}"))
+    assert (line.slope, line.intercept) == (1.25, -2.18)
 
 
 def test_without_a_line_there_is_no_column() -> None:

@@ -1,5 +1,6 @@
 """Every term against a plain computation of its formula, its exact properties, and what it may load."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -407,6 +408,15 @@ def test_carft_is_the_divergence_over_contexts(
     expected = kl_divergence(teacher, student).mean()
     torch.testing.assert_close(value("carft", tuned, bench, known), expected, rtol=1e-4, atol=1e-6)
     assert expected > 1e-4 and abs(expected - kl_divergence(student, teacher).mean()) > 1e-4 * expected
+
+
+@torch.no_grad()
+def test_a_task_may_name_contexts_of_its_own(bench: Bench, known: References) -> None:
+    """They replace the templates in CAR-FT, and in nothing else."""
+    own = bench.references(SMALL)
+    own.task = replace(own.task, contexts=(TEMPLATES[2], TEMPLATES[0]))
+    torch.testing.assert_close(own.contexts, known.contexts[[2, 0]], rtol=1e-5, atol=1e-6)
+    assert torch.equal(own.tokens, known.tokens)
 
 
 @pytest.mark.parametrize("term", ["kd", "carft"])

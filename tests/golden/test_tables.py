@@ -38,7 +38,7 @@ def make_tables(folder: Path) -> None:
     """Write the tables of the committed records, without those that hold times."""
     story = json.loads((RECORDS / "story.json").read_text())
     files = json.loads((RECORDS / "files.json").read_text())
-    none = {"meters": [], "inference": []}
+    none = {"meters": [], "adapt_meters": [], "inference": []}
     tables = build_tables({kind: [RECORDS / path for path in paths] for kind, paths in files.items()} | none, story)
     write_tables({name: tables[name] for name in NAMES}, story["titles"], folder)
 

@@ -12,6 +12,7 @@ rule make_tables:
         metrics=PLAN.evaluations("metrics.parquet") + SEARCHES.evaluations("metrics.parquet"),
         predictions=PLAN.evaluations("predictions.parquet") + SEARCHES.evaluations("predictions.parquet"),
         meters=PLAN.meters(),
+        adapt_meters=PLAN.adaptations("adapt", "meter.json"),
         inference=PLAN.inference_files(),
         trials=PLAN.adaptations("adapt", "trials.parquet"),
         adapted=PLAN.adaptations("adapt", "predictions.parquet"),

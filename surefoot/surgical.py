@@ -86,6 +86,10 @@ def adapt(
         found = [shared.adapt(case, sources[case.seed], rates, progress) for case in bar]
     keys = ("trials", "predictions", "factors")
     trials, predictions, factors = ([row for result in found for row in result[key]] for key in keys)
+    cost["resumed"] = progress.resumed
+    if shared.training.train:
+        images = sum(trial["images"] for trial in trials) * shared.recipe.epochs
+        cost["images_per_second"] = round(images / max(cost["seconds"], 1e-3), 1)  # a resumed job may have none left
     named = {"task": data.task.name, "model": model.name, "method": method["name"]}
     return Adaptation(
         trials=pd.DataFrame(trials).assign(**named),

@@ -190,14 +190,18 @@ def metrics_table(results: Results) -> pd.DataFrame:
     return pd.concat([per_set, average.assign(eval_set=AVERAGE, role="ood_test")], ignore_index=True)
 
 
-def cost_table(meters: list[Path], inference: list[Path]) -> pd.DataFrame:
-    """What training runs cost, and seconds per batch of one, a merged and two models. Times differ between runs."""
+def cost_table(meters: list[Path], adaptations: list[Path], inference: list[Path]) -> pd.DataFrame:
+    """What training runs and adaptations cost, and seconds per batch of one, a merged and two models.
+
+    A training run is the mean over seeds, an adaptation all that one job tries. Times differ between runs.
+    """
+    jobs = [(path, path.parts[-5:-2], "training run") for path in meters]
+    jobs += [(path, path.parts[-4:-1], "adaptation, all seeds and rates") for path in adaptations]
     rows = []
-    for path in meters:
-        task, model, method = path.parts[-5:-2]
+    for path, (task, model, method), what in jobs:
         measured = read_json(path)
-        if not measured["resumed"]:  # a resumed run measured only its last part
-            rows.append({"task": task, "model": model, "method": method, "what": "training run", **measured})
+        if not measured["resumed"]:  # a resumed job measured only its last part
+            rows.append({"task": task, "model": model, "method": method, "what": what, **measured})
     table = pd.DataFrame(rows)
     if len(table):
         numbers = ["seconds", "cpu_seconds", "images_per_second", "peak_memory_mb"]
@@ -333,7 +337,7 @@ def layout(name: str, table: pd.DataFrame, titles: dict[str, str]) -> pd.DataFra
 
 
 KINDS = (
-    *("metrics", "predictions", "meters", "inference", "trials", "adapted", "factors", "online"),
+    *("metrics", "predictions", "meters", "adapt_meters", "inference", "trials", "adapted", "factors", "online"),
     *("objectives", "searches", "search_meters", "finals", "lengths", "without"),
 )
 
@@ -342,8 +346,8 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
     """All tables of a run by name.
 
     Args:
-        files: records by kind: metrics and predictions of evaluations; meters and inference (costs); trials, adapted
-            (predictions) and factors of adaptations; online (predictions of online adaptations); objectives, searches
+        files: records by kind: metrics and predictions of evaluations; meters, adapt_meters and inference (costs);
+            trials, adapted (predictions) and factors of adaptations; online (predictions of online adaptations); objectives, searches
             (trials), search_meters, finals (records of final runs), lengths and without (analyses) of searches.
         story: what the tables read of the config.
     """
@@ -356,7 +360,10 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
         "metrics": metrics_table,
     }
     tables = {name: pd.concat([build(cell) for cell in cells], ignore_index=True) for name, build in builders.items()}
-    tables |= {"cost": cost_table(files["meters"], files["inference"]), "methods": pd.DataFrame(story["methods"])}
+    tables |= {
+        "cost": cost_table(files["meters"], files["adapt_meters"], files["inference"]),
+        "methods": pd.DataFrame(story["methods"]),
+    }
     if files["trials"]:
         found = load_adaptations(files["trials"], files["adapted"], story)
         tables |= {"surgical": surgical_table(found), "choices": choices_table(found)}

@@ -135,6 +135,7 @@ def test_a_killed_job_goes_on_and_ends_the_same(run: Callable, monkeypatch: pyte
         run(method, seeds=(0, 1))
     again = run(method, seeds=(0, 1))
     assert len(calls) == 4 + 2, "the finished case of seed 0 is not repeated"
+    assert again.cost["resumed"] and not whole.cost["resumed"] and whole.cost["images_per_second"] > 0
     pd.testing.assert_frame_equal(whole.trials, again.trials)
     pd.testing.assert_frame_equal(whole.predictions, again.predictions)
 

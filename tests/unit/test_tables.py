@@ -226,10 +226,16 @@ def test_cost_table_averages_runs_and_relates_inference(tmp_path: Path) -> None:
         meters.append(tmp_path / f"finetune/toy/m/ft/seed-{seed}/meter.json")
         numbers = {"seconds": seconds, "cpu_seconds": 1, "images_per_second": 10, "peak_memory_mb": 5, "device": "CPU"}
         write_json(meters[-1], {**numbers, "resumed": False})
+    adaptation = tmp_path / "adapt/toy/m/tune-all/meter.json"
+    write_json(adaptation, {**numbers, "seconds": 7.0, "resumed": False})
+    resumed = tmp_path / "adapt/toy/m/tune-head/meter.json"
+    write_json(resumed, {**numbers, "resumed": True})
     inference = tmp_path / "evaluate/toy/m/ft/inference.json"
     write_json(inference, {"images": 10, "seconds": {"fine-tuned": 0.5, "output-space ensemble": 1.0}})
-    table = cost_table(meters, [inference]).set_index("what")
-    assert set(table["method"]) == {"ft"} and set(table["task"]) == {"toy"}
+    table = cost_table(meters, [adaptation, resumed], [inference]).set_index("what")
+    assert set(table["method"]) == {"ft", "tune-all"}, "a resumed job does not know what it cost"
+    assert set(table["task"]) == {"toy"}
+    assert table.loc["adaptation, all seeds and rates", "seconds"] == 7
     assert table.loc["training run", "seconds"] == 2
     assert table.loc["inference, output-space ensemble", "relative_to_one_model"] == 2
     assert table.loc["inference, fine-tuned", "images_per_second"] == 20

@@ -17,6 +17,7 @@ from surefoot.adaptations import (
     surgical_effects,
     surgical_table,
 )
+from surefoot.tables import layout
 
 TASKS = {"shake": "corrupt", "swap": "flip"}
 STORY: dict[str, Any] = {
@@ -50,6 +51,7 @@ def files(tmp_path: Path) -> dict[str, list[Path]]:
             trials, images = [], []
             for seed in (0, 1):
                 where = {"seed": seed, "target": "t", "shots": 3, "task": task, "model": "m", "method": arm}
+                where["images"] = 6 - seed  # of two classes, one of which has only two images under seed 1
                 value = VALIDATION[task][arm]
                 trials.append(where | {"learning_rate": 0.1, "validation": value, "epoch": 2, "chosen": True})
                 trials.append(where | {"learning_rate": 0.2, "validation": value - 5, "epoch": 9, "chosen": False})
@@ -93,6 +95,15 @@ def test_cells_and_ranks_by_hand(files: dict) -> None:
     # Ranks on shake: first 1, all 2, head 3, none 4; on swap: head 1, all 2, first 3, none 4.
     assert [cell(table, arm, AVERAGE_RANK) for arm in ("none", "first", "head", "all")] == [4, 2, 2, 2]
     assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
+
+
+def test_tables_say_how_many_images_a_class_had_where_some_have_fewer(files: dict) -> None:
+    found = load_adaptations(files["trials"], files["predictions"], STORY)
+    table = surgical_table(found)
+    assert (table["shots"] == 3).all() and (table["per_class"] == 2.75).all()
+    assert set(layout("surgical", table, {})["images a class"]) == {"2.75"}
+    assert set(choices_table(found)["images a class"]) == {"2.75"}
+    assert "images a class" not in layout("surgical", table.assign(per_class=3.0), {})
 
 
 def test_the_best_block_is_chosen_on_target_val_alone(files: dict) -> None:

@@ -68,10 +68,12 @@ def run(model: Path, head: State, target_data: Data, source: Path, tmp_path: Pat
     """Adapts with a method entry."""
     save_state(tmp_path / "head.safetensors", head)
 
-    def adapt_with(method: dict, data: Data = target_data, folder: str = "state", seeds: tuple = (0,)) -> Adaptation:
+    def adapt_with(
+        method: dict, data: Data = target_data, folder: str = "state", seeds: tuple = (0,), shots: tuple = (1,)
+    ) -> Adaptation:
         progress = Resumable(tmp_path / folder, "job")
         sources = dict.fromkeys(seeds, source)
-        return adapt(model, tmp_path / "head.safetensors", sources, data, method, RATES, [1], progress)
+        return adapt(model, tmp_path / "head.safetensors", sources, data, method, RATES, list(shots), progress)
 
     return adapt_with
 
@@ -137,6 +139,23 @@ def test_a_killed_job_goes_on_and_ends_the_same(run: Callable, monkeypatch: pyte
     assert len(calls) == 4 + 2, "the finished case of seed 0 is not repeated"
     pd.testing.assert_frame_equal(whole.trials, again.trials)
     pd.testing.assert_frame_equal(whole.predictions, again.predictions)
+
+
+def test_the_log_says_how_many_images_a_class_really_has(run: Callable, caplog: pytest.LogCaptureFixture) -> None:
+    """The tiny target has one image a class beside target_val; finished cases of a resumed job are told again."""
+    caplog.set_level("INFO", "surefoot")
+    for _ in range(2):
+        found = run(entry([]), shots=(1, 4))
+        assert found.trials["images"].tolist() == [3, 3]
+        assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+            ("INFO", "moved 1 shots seed 0: 3 target images, 1 to 1 a class"),
+            (
+                "WARNING",
+                "moved 4 shots seed 0: 3 target images, 1 to 1 a class; "
+                "3 of 3 classes have fewer than surgical.shots asks for",
+            ),
+        ]
+        caplog.clear()
 
 
 def test_a_class_without_target_images_is_named(run: Callable, target_data: Data) -> None:

@@ -12,7 +12,9 @@ from surefoot.intervals import Resampler, interval
 from surefoot.results import read_records
 
 AVERAGE_RANK = "average rank"
-BEST_BLOCK = "best-block"  # not a method: per target and seed the block that is best on target_val
+# Not a method: per target and seed the block that is best on target_val, for the paper's cross-validated best block, of
+# which only the name is known. Seeds are not pooled: validation concepts of one are test concepts of another.
+BEST_BLOCK = "best-block"
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,19 @@ def test_the_best_block_is_chosen_on_target_val_alone(files: dict) -> None:
     assert set(records.best_blocks("swap").values()) == {"head"}
 
 
+def test_each_seed_chooses_its_block_alone(files: dict) -> None:
+    """Under seed 1 `first` leads by more than `head` does under seed 0: pooled over seeds, it would win both."""
+    for path in files["trials"]:
+        if path.parts[-4:-1] == ("swap", "m", "first"):
+            table = pd.read_parquet(path)
+            table.loc[table["seed"] == 1, "validation"] = 200.0
+            table.to_parquet(path)
+    found = load_adaptations(files["trials"], files["predictions"], STORY)
+    [records] = found.values()
+    assert records.best_blocks("swap") == {("t", 0): "head", ("t", 1): "first"}
+    assert cell(surgical_table(found), BEST_BLOCK, "swap") == pytest.approx((90 + 20) / 2)
+
+
 def test_choices_count_chosen_rates_and_best_blocks(files: dict) -> None:
     table = choices_table(load_adaptations(files["trials"], files["predictions"], STORY)).set_index(["task", "method"])
     assert table.loc[("swap", "head"), "rates"] == "0.1 x 2"

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from surefoot import config, surgical
+from surefoot import config, online, surgical
 from surefoot.clip import Classifier, Preprocess, State, save_state
 from surefoot.data import Data
 from surefoot.files import UserError, sha256, write_json
@@ -233,8 +233,47 @@ def test_a_stream_moves_what_is_declared_and_never_resets(
     }
 
 
+@pytest.mark.parametrize("image", [1, 5, 30])
+def test_a_killed_online_job_goes_on_and_ends_the_same(
+    model: Path,
+    head: State,
+    target_data: Data,
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    image: int,
+) -> None:
+    """Killed in the first stream of target_val, in the second, and in that of target_test, after any image."""
+    steps, loss = [], online.marginal_entropy
+
+    def run(folder: str, dies_at: int = 0) -> tuple[bytes, ...]:
+        def counted(logits: torch.Tensor) -> torch.Tensor:
+            steps.append(1)
+            if len(steps) == dies_at:
+                raise KeyboardInterrupt
+            return loss(logits)
+
+        steps.clear()
+        monkeypatch.setattr(online, "marginal_entropy", counted)
+        arm = Sources(model, head, target_data, entry(["image"]))
+        found = adapt_online(arm, {0: source, 1: source}, [1e-3, 1e-1], 3, Resumable(tmp_path / folder, "job"))
+        for number, table in enumerate(found):
+            table.to_parquet(tmp_path / f"{number}.parquet")
+        return tuple((tmp_path / f"{number}.parquet").read_bytes() for number in range(2))
+
+    monkeypatch.setattr(online, "SAVE_SECONDS", -1)
+    whole, all_steps = run("whole"), len(steps)
+    for dies_at in (image, all_steps // 2 + image):
+        with pytest.raises(KeyboardInterrupt):
+            run(f"killed at {dies_at}", dies_at)
+        assert run(f"killed at {dies_at}") == whole
+        assert len(steps) == all_steps - dies_at + 1, "no image is gone through twice"
+    names = {path.name for path in (tmp_path / "whole").glob("*.pt")}
+    assert names == {"moved 1 shots seed 0.pt", "moved 1 shots seed 1.pt"}, "finished cases need no streams"
+
+
 def test_online_adaptation_reads_labels_of_target_val_only(
-    model: Path, head: State, target_data: Data, source: Path
+    model: Path, head: State, target_data: Data, source: Path, tmp_path: Path
 ) -> None:
     found = []
     for spoil in (False, True):
@@ -247,7 +286,8 @@ def test_online_adaptation_reads_labels_of_target_val_only(
                 return replace(chosen, labels=chosen.labels[::-1].copy()) if part.fold == "test" else chosen
 
             data.task = replace(target_data.task, select=spoilt)
-        found.append(adapt_online(Sources(model, head, data, entry(["head"])), {0: source}, [1e-3, 1e-1], 3))
+        arm, progress = Sources(model, head, data, entry(["head"])), Resumable(tmp_path / f"state-{spoil}", "job")
+        found.append(adapt_online(arm, {0: source}, [1e-3, 1e-1], 3, progress))
     pd.testing.assert_frame_equal(found[0][0], found[1][0])
     assert found[0][1]["predicted"].tolist() == found[1][1]["predicted"].tolist()
     assert found[0][0]["chosen"].sum() == 1

@@ -12,12 +12,17 @@ from surefoot.intervals import Resampler, interval
 from surefoot.results import read_records
 
 AVERAGE_RANK = "average rank"
-BEST_BLOCK = "best-block"  # not a method: per target and seed the block that is best on target_val
+# Not a method: per target and seed the block that is best on target_val, for the paper's cross-validated best block, of
+# which only the name is known. Seeds are not pooled: validation concepts of one are test concepts of another.
+BEST_BLOCK = "best-block"
 
 
 @dataclass(frozen=True)
 class Adaptations:
-    """Records of all arms on all surgical tasks of one model, at one number of labelled images a class."""
+    """Records of all arms on all surgical tasks of one model, at one number of labelled images a class.
+
+    `trials` has a column `per_class`: the labelled images that a class really had, a mean, since some have fewer.
+    """
 
     trials: pd.DataFrame
     draws: dict[tuple[str, str, str, int], np.ndarray]
@@ -62,11 +67,12 @@ class Adaptations:
 def load_adaptations(trials: list[Path], predictions: list[Path], story: dict[str, Any]) -> dict[tuple, Adaptations]:
     """(model, shots) -> records, with resampled values of the main metric for every (arm, task, target, seed)."""
     every = pd.concat([read_records(path) for path in trials], ignore_index=True)
-    how, found = story["bootstrap"], {}
+    how, found, classes = story["bootstrap"], {}, {}
     draws: dict[tuple[str, int], dict] = {}
     for task in story["surgical"]["tasks"]:
         tables = {path.parts[-3:-1]: read_records(path) for path in predictions if path.parts[-4] == task}
         seen = pd.concat(table[["cluster", "label"]] for table in tables.values())
+        classes[task] = seen["label"].nunique()
         resampler = Resampler(seen["cluster"], seen["label"], how["draws"], how["seed"])
         metric = story["surgical"]["tasks"][task]
         for (model, method), table in tables.items():
@@ -75,6 +81,7 @@ def load_adaptations(trials: list[Path], predictions: list[Path], story: dict[st
                 right = rows["predicted"].to_numpy() == labels
                 value = resampler.accuracy(rows["cluster"], labels, right, metric)
                 draws.setdefault((model, int(shots)), {})[method, task, target, int(seed)] = value
+    every["per_class"] = every["images"] / every["task"].map(classes)
     for (model, shots), values in draws.items():
         rows = every[(every["model"] == model) & (every["shots"] == shots)]
         found[model, shots] = Adaptations(rows, values, story)
@@ -93,7 +100,8 @@ def surgical_table(found: dict[tuple, Adaptations]) -> pd.DataFrame:
         }
         for arm in arms:
             label = records.story["labels"].get(arm, "Best block (target_val)")
-            named = {"model": model, "shots": shots, "method": arm, "label": label, "seeds": _seeds(records)}
+            named = {"model": model, "shots": shots, "per_class": _per_class(records), "method": arm}
+            named |= {"label": label, "seeds": _seeds(records)}
             cells = dict(values[arm])
             if arm != BEST_BLOCK:
                 position = records.arms.index(arm)
@@ -102,6 +110,11 @@ def surgical_table(found: dict[tuple, Adaptations]) -> pd.DataFrame:
                 value, low, high = interval(draws, records.story["bootstrap"]["level"])
                 rows.append(named | {"eval_set": column, "value": value, "low": low, "high": high})
     return pd.DataFrame(rows)
+
+
+def _per_class(records: Adaptations) -> float:
+    """Labelled images that a class really had: mean over tasks, targets and seeds."""
+    return float(records.trials.drop_duplicates(["task", "target", "seed"])["per_class"].mean())
 
 
 def _seeds(records: Adaptations) -> int:
@@ -123,6 +136,7 @@ def choices_table(found: dict[tuple, Adaptations]) -> pd.DataFrame:
                     "shots": shots,
                     "task": task,
                     "method": arm,
+                    "images a class": f"{trials['per_class'].mean():.3g}",
                     "rates": ", ".join(f"{rate} x {count}" for rate, count in rates.items()),
                     "epoch": trials["epoch"].mean(),
                     "target_val": trials["validation"].mean(),

@@ -299,7 +299,9 @@ class Surgical(Section):
         description="Rates that every method tries; rate and epoch are chosen on target_val.",
     )
     shots: list[Annotated[int, Field(gt=0)]] = Field(
-        default=[3], min_length=1, description="Numbers of labelled target images a class."
+        default=[3],
+        min_length=1,
+        description="Numbers of labelled target images a class; a class with fewer gives all it has.",
     )
 
 

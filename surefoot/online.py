@@ -4,6 +4,8 @@ Lee et al. 2023 (Surgical Fine-Tuning), the unsupervised variant; loss of Zhang 
 """
 
 import math
+import time
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,11 @@ from surefoot.augment import augment
 from surefoot.clip import Classifier, Preprocess
 from surefoot.data import Examples
 from surefoot.layers import named
+from surefoot.resume import Resumable
 from surefoot.seeds import torch_stream
 from surefoot.surgical import Case, Sources
+
+SAVE_SECONDS = 20
 
 
 def marginal_entropy(logits: torch.Tensor) -> torch.Tensor:
@@ -35,22 +40,30 @@ def stream(
     copies: int,
     seed: int,
     entry: str,
+    progress: Resumable | None = None,
+    name: str = "",
 ) -> np.ndarray:
     """Predictions [N] on a stream of images, each after the step that the image itself causes; labels are not read.
 
-    The classifier is changed in place. A method that trains nothing only predicts.
+    The classifier is changed in place. A method that trains nothing only predicts. With `progress`, a stream that was
+    killed goes on from its state saved last under `name`, and ends with the same bytes.
     """
     device = next(classifier.parameters()).device
     classifier.eval()
-    trained = []
+    trained, found = {}, []
     if training.train:
-        chosen = named([name for name, _ in classifier.named_parameters()], training.train, f"{entry}.train")
-        for name, tensor in classifier.named_parameters():
-            tensor.requires_grad_(name in chosen)
-            trained += [tensor] if name in chosen else []
-    optimizer = torch.optim.SGD(trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay) if trained else None
-    found = []
-    for position in examples.shuffled(1, seed, 0):
+        chosen = named([key for key, _ in classifier.named_parameters()], training.train, f"{entry}.train")
+        for key, tensor in classifier.named_parameters():
+            tensor.requires_grad_(key in chosen)
+            trained |= {key: tensor} if key in chosen else {}
+    if progress and (state := progress.load(f"{name}.pt")):
+        found = state["found"]
+        classifier.load_state_dict(state["trained"], strict=False)
+    # Without momentum the weights are the whole state.
+    how = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    optimizer = torch.optim.SGD(trained.values(), **how) if trained else None
+    saved = time.monotonic()
+    for position in islice(examples.shuffled(1, seed, 0), len(found), None):
         x = preprocess.scale(examples.images(position).to(device))
         if optimizer:
             changes = torch_stream(seed, "online", int(position[0]))
@@ -60,6 +73,9 @@ def stream(
             optimizer.step()
         with torch.no_grad():
             found.append((int(position[0]), int(classifier(preprocess.normalise(x)).argmax())))
+        if progress and (time.monotonic() - saved > SAVE_SECONDS or len(found) == len(examples)):
+            saved = time.monotonic()
+            progress.save(f"{name}.pt", {"trained": {k: v.detach() for k, v in trained.items()}, "found": found})
     predicted = np.empty(len(examples), np.int64)
     for position, label in found:
         predicted[position] = label
@@ -67,34 +83,50 @@ def stream(
 
 
 def adapt_online(
-    sources: Sources, weights: dict[int, Any], rates: list[float], copies: int
+    sources: Sources, weights: dict[int, Any], rates: list[float], copies: int, progress: Resumable
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Stream target_test of every target and seed through the source model.
 
-    The rate is the one with the highest accuracy on a stream of target_val, the only use of labels.
+    The rate is the one with the highest accuracy on a stream of target_val, the only use of labels. `progress` holds
+    finished cases and the states of unfinished streams.
 
     Returns trials (seed, target, learning_rate, validation, chosen) and per-image rows (seed, target, cluster, label,
     predicted).
     """
-    data, trials, tables = sources.data, [], []
-    training, recipe, preprocess = sources.training, sources.recipe, sources.preprocess
-    cases = [Case(target, seed, 1) for target in data.task.targets for seed in weights]
-    for case in tqdm(cases, desc=f"{sources.name} online on {data.task.name}"):
-        validation, test = (sources.examples(case, f"target_{part}") for part in ("val", "test"))
-        where = {"seed": case.seed, "target": case.target.name}
+    cases = [Case(target, seed, 1) for target in sources.data.task.targets for seed in weights]
+    bar = tqdm(cases, desc=f"{sources.name} online on {sources.data.task.name}")
+    found = [_adapt_case(sources, case, weights[case.seed], rates, copies, progress) for case in bar]
+    tables = [pd.DataFrame(result["predictions"]) for result in found]
+    return pd.DataFrame([row for result in found for row in result["trials"]]), pd.concat(tables, ignore_index=True)
 
-        def run(examples: Examples, rate: float, seed: int = case.seed) -> np.ndarray:
-            how = recipe.model_copy(update={"learning_rate": rate})
-            model, entry = sources.load(weights[seed]), f"methods.{sources.name}"
-            return stream(model, examples, preprocess, training, how, copies, seed, entry)
 
-        tried = rates if training.train else rates[:1]
-        values = [sources.metric(run(validation, rate), validation.labels) for rate in tried]
-        best = int(np.argmax(values))
-        trials += [
-            where | {"learning_rate": rate, "validation": value, "chosen": number == best}
-            for number, (rate, value) in enumerate(zip(tried, values, strict=True))
-        ]
-        columns = {"cluster": test.clusters, "label": test.labels, "predicted": run(test, tried[best])}
-        tables.append(pd.DataFrame({**where, **columns}))
-    return pd.DataFrame(trials), pd.concat(tables, ignore_index=True)
+def _adapt_case(
+    sources: Sources, case: Case, weights: Any, rates: list[float], copies: int, progress: Resumable
+) -> dict[str, Any]:
+    """Trials and predictions of one case; a finished one is read from its saved state."""
+    if found := progress.load(f"{case}.pt"):
+        return found
+    parts = {part: sources.examples(case, f"target_{part}") for part in ("val", "test")}
+    streams = []
+
+    def run(part: str, rate: float) -> np.ndarray:
+        recipe = sources.recipe.model_copy(update={"learning_rate": rate})
+        streams.append(f"{case} {part} rate {rate:g}")
+        how = (sources.preprocess, sources.training, recipe, copies, case.seed, f"methods.{sources.name}")
+        return stream(sources.load(weights), parts[part], *how, progress, streams[-1])
+
+    tried = rates if sources.training.train else rates[:1]
+    values = [sources.metric(run("val", rate), parts["val"].labels) for rate in tried]
+    best = int(np.argmax(values))
+    where, test = {"seed": case.seed, "target": case.target.name}, parts["test"]
+    trials = [
+        where | {"learning_rate": rate, "validation": value, "chosen": number == best}
+        for number, (rate, value) in enumerate(zip(tried, values, strict=True))
+    ]
+    columns = {"cluster": test.clusters.tolist(), "label": test.labels.tolist()}
+    predictions = where | columns | {"predicted": run("test", tried[best]).tolist()}
+    found = {"trials": trials, "predictions": predictions}
+    progress.save(f"{case}.pt", found)
+    for name in streams:
+        progress.forget(f"{name}.pt")
+    return found

@@ -4,6 +4,7 @@ Lee et al. 2023. This is adaptation *to* a target with labels of it, not robust 
 method gets the same grid of learning rates; rate and epoch are those best on target_val, as in the released code.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from surefoot.references import References
 from surefoot.resume import Resumable
 from surefoot.tasks import Target
 from surefoot.train import Run, fit
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ def adapt(
     with metered(0) as cost:
         bar = tqdm(cases, desc=f"{method['name']} on {data.task.name}")
         found = [shared.adapt(case, sources[case.seed], rates, progress) for case in bar]
+    for result in found:
+        logger.log(logging.WARNING if result["lacking"] else logging.INFO, result["used"])
     keys = ("trials", "predictions", "factors")
     trials, predictions, factors = ([row for result in found for row in result[key]] for key in keys)
     cost["resumed"] = progress.resumed
@@ -181,9 +186,18 @@ class Sources:
             "label": test.labels.tolist(),
             "predicted": predicted.tolist(),
         }
-        found = {"trials": trials, "predictions": [table], "factors": factors}
+        found = {"trials": trials, "predictions": [table], "factors": factors, **_used(case, train.labels)}
         progress.save(f"{case}.pt", found)
         return found
+
+
+def _used(case: Case, labels: np.ndarray) -> dict[str, Any]:
+    """What target_train really holds, in words, and how many classes have fewer images than were asked for."""
+    counts = np.bincount(labels)
+    lacking = int((counts < case.shots).sum())
+    said = f"{case}: {len(labels)} target images, {counts.min()} to {counts.max()} a class"
+    fewer = f"; {lacking} of {len(counts)} classes have fewer than surgical.shots asks for" if lacking else ""
+    return {"used": said + fewer, "lacking": lacking}
 
 
 def _by_layer(history: list[dict[str, float]], classifier: Classifier, where: dict[str, Any]) -> list[dict[str, Any]]:

@@ -271,6 +271,13 @@ def _layout_effects(table: pd.DataFrame) -> pd.DataFrame:
     return named[["task", "model", "effect", "model 1", "model 2", "on", "difference", "verdict", "expected"]]
 
 
+def _layout_surgical(table: pd.DataFrame) -> pd.DataFrame:
+    """With what the classes really had, on average, where some have fewer images than were asked for."""
+    used = table["per_class"].map("{:.3g}".format)
+    fewer = ["images a class"] if (table["per_class"] < table["shots"]).any() else []
+    return _wide(table.assign(**{"images a class": used}), ["model", "shots", *fewer, "label"])
+
+
 def _layout_search(table: pd.DataFrame) -> pd.DataFrame:
     wide = _wide(table, ["task", "model", "label", "alpha"])
     budgets = table.drop_duplicates("label").set_index("label")
@@ -296,7 +303,7 @@ LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "metrics": _layout_metrics,
     "cost": lambda table: table,
     "methods": lambda table: table,
-    "surgical": lambda table: _wide(table, ["model", "shots", "label"]),
+    "surgical": lambda table: _layout_surgical(table),
     "choices": lambda table: table.round(1),
     "factors": lambda table: table.round(3),
     "online": lambda table: _wide(table, ["model", "label"]),

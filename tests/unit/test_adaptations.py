@@ -17,6 +17,7 @@ from surefoot.adaptations import (
     surgical_effects,
     surgical_table,
 )
+from surefoot.tables import layout
 
 TASKS = {"shake": "corrupt", "swap": "flip"}
 STORY: dict[str, Any] = {
@@ -50,6 +51,7 @@ def files(tmp_path: Path) -> dict[str, list[Path]]:
             trials, images = [], []
             for seed in (0, 1):
                 where = {"seed": seed, "target": "t", "shots": 3, "task": task, "model": "m", "method": arm}
+                where["images"] = 6 - seed  # of two classes, one of which has only two images under seed 1
                 value = VALIDATION[task][arm]
                 trials.append(where | {"learning_rate": 0.1, "validation": value, "epoch": 2, "chosen": True})
                 trials.append(where | {"learning_rate": 0.2, "validation": value - 5, "epoch": 9, "chosen": False})
@@ -95,6 +97,15 @@ def test_cells_and_ranks_by_hand(files: dict) -> None:
     assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
 
 
+def test_tables_say_how_many_images_a_class_had_where_some_have_fewer(files: dict) -> None:
+    found = load_adaptations(files["trials"], files["predictions"], STORY)
+    table = surgical_table(found)
+    assert (table["shots"] == 3).all() and (table["per_class"] == 2.75).all()
+    assert set(layout("surgical", table, {})["images a class"]) == {"2.75"}
+    assert set(choices_table(found)["images a class"]) == {"2.75"}
+    assert "images a class" not in layout("surgical", table.assign(per_class=3.0), {})
+
+
 def test_the_best_block_is_chosen_on_target_val_alone(files: dict) -> None:
     """On shake two blocks tie on target_val, so the first of them is taken; `all` is no block however good it is."""
     found = load_adaptations(files["trials"], files["predictions"], STORY)
@@ -103,6 +114,19 @@ def test_the_best_block_is_chosen_on_target_val_alone(files: dict) -> None:
     assert cell(table, BEST_BLOCK, "swap") == cell(table, "head", "swap")
     [records] = found.values()
     assert set(records.best_blocks("swap").values()) == {"head"}
+
+
+def test_each_seed_chooses_its_block_alone(files: dict) -> None:
+    """Under seed 1 `first` leads by more than `head` does under seed 0: pooled over seeds, it would win both."""
+    for path in files["trials"]:
+        if path.parts[-4:-1] == ("swap", "m", "first"):
+            table = pd.read_parquet(path)
+            table.loc[table["seed"] == 1, "validation"] = 200.0
+            table.to_parquet(path)
+    found = load_adaptations(files["trials"], files["predictions"], STORY)
+    [records] = found.values()
+    assert records.best_blocks("swap") == {("t", 0): "head", ("t", 1): "first"}
+    assert cell(surgical_table(found), BEST_BLOCK, "swap") == pytest.approx((90 + 20) / 2)
 
 
 def test_choices_count_chosen_rates_and_best_blocks(files: dict) -> None:

@@ -200,8 +200,12 @@ def test_a_run_sees_its_share_only(tune: Tuner, data: Data, monkeypatch: pytest.
 # What it does at the end
 
 
-def test_tpgm_projects_towards_the_zero_shot_model_not_towards_the_base(tune: Tuner, zero_shot: State) -> None:
-    ft = tune(TUNE)
+@pytest.mark.parametrize("objective", [{"ce": 1.0}, {"ce": 1.0, "lipsum": 0.1}], ids=["ft", "lipsum-ft"])
+def test_tpgm_projects_towards_the_zero_shot_model_not_towards_the_base(
+    tune: Tuner, zero_shot: State, objective: dict[str, float]
+) -> None:
+    """Whatever the base was trained on: projecting is a method of its own, on top of any other."""
+    ft = tune(TUNE | {"objective": objective, "options": {"lipsum_texts": 8, "lipsum_length": 6}})
     tpgm = tune({"tpgm": {"steps": 5}}, base=ft.weights)
     radii = tpgm.record["history"]["radii"]
     assert set(radii) == {name for name in zero_shot if not torch.equal(zero_shot[name], ft.state[name])}

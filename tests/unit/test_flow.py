@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from surefoot.config import parse_config
 from surefoot.files import UserError
@@ -39,6 +40,21 @@ def test_what_a_job_is_given_does_not_depend_on_how_seeds_share_jobs() -> None:
     one, every = plan(seeds_per_job="one"), plan(seeds_per_job="all")
     assert one.method_entry(wildcards) == every.method_entry(wildcards)
     assert one.weights(wildcards) == every.weights(wildcards)
+
+
+def test_the_full_run_has_every_method_and_projects_lipsum_ft_by_yaml_alone() -> None:
+    """Its line is walked like any other: from the zero-shot model to the projected weights."""
+    full = yaml.safe_load((ROOT / "config/experiments/emoji_full.yaml").read_text())
+    raw = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    default, wildcards = raw["run"]["methods"], SimpleNamespace(task="emoji-style", model="emoji-clip", seed="4")
+    update_config(raw, full)
+    found, wildcards.method = Plan(parse_config(raw)), "lipsum-tpgm"
+    assert set(raw["run"]["methods"]) - set(default) == {"lipsum-tpgm"} and set(default) <= set(raw["run"]["methods"])
+    assert found.base_weights(wildcards) == [
+        "results/finetune/emoji-style/emoji-clip/lipsum-ft/seed-4/weights.safetensors"
+    ]
+    assert found.weights(wildcards)[4].endswith("lipsum-tpgm/seed-4/weights.safetensors")
+    assert found.alphas(wildcards)[:2] == [0.0, 0.05] and len(found.alphas(wildcards)) == 21
 
 
 def test_an_alpha_outside_the_line_is_named() -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from surefoot import config, surgical
+from surefoot import config, online, surgical
 from surefoot.clip import Classifier, Preprocess, State, save_state
 from surefoot.data import Data
 from surefoot.files import UserError, sha256, write_json
@@ -68,10 +68,12 @@ def run(model: Path, head: State, target_data: Data, source: Path, tmp_path: Pat
     """Adapts with a method entry."""
     save_state(tmp_path / "head.safetensors", head)
 
-    def adapt_with(method: dict, data: Data = target_data, folder: str = "state", seeds: tuple = (0,)) -> Adaptation:
+    def adapt_with(
+        method: dict, data: Data = target_data, folder: str = "state", seeds: tuple = (0,), shots: tuple = (1,)
+    ) -> Adaptation:
         progress = Resumable(tmp_path / folder, "job")
         sources = dict.fromkeys(seeds, source)
-        return adapt(model, tmp_path / "head.safetensors", sources, data, method, RATES, [1], progress)
+        return adapt(model, tmp_path / "head.safetensors", sources, data, method, RATES, list(shots), progress)
 
     return adapt_with
 
@@ -138,6 +140,23 @@ def test_a_killed_job_goes_on_and_ends_the_same(run: Callable, monkeypatch: pyte
     assert again.cost["resumed"] and not whole.cost["resumed"] and whole.cost["images_per_second"] > 0
     pd.testing.assert_frame_equal(whole.trials, again.trials)
     pd.testing.assert_frame_equal(whole.predictions, again.predictions)
+
+
+def test_the_log_says_how_many_images_a_class_really_has(run: Callable, caplog: pytest.LogCaptureFixture) -> None:
+    """The tiny target has one image a class beside target_val; finished cases of a resumed job are told again."""
+    caplog.set_level("INFO", "surefoot")
+    for _ in range(2):
+        found = run(entry([]), shots=(1, 4))
+        assert found.trials["images"].tolist() == [3, 3]
+        assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+            ("INFO", "moved 1 shots seed 0: 3 target images, 1 to 1 a class"),
+            (
+                "WARNING",
+                "moved 4 shots seed 0: 3 target images, 1 to 1 a class; "
+                "3 of 3 classes have fewer than surgical.shots asks for",
+            ),
+        ]
+        caplog.clear()
 
 
 def test_a_class_without_target_images_is_named(run: Callable, target_data: Data) -> None:
@@ -215,8 +234,47 @@ def test_a_stream_moves_what_is_declared_and_never_resets(
     }
 
 
+@pytest.mark.parametrize("image", [1, 5, 30])
+def test_a_killed_online_job_goes_on_and_ends_the_same(
+    model: Path,
+    head: State,
+    target_data: Data,
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    image: int,
+) -> None:
+    """Killed in the first stream of target_val, in the second, and in that of target_test, after any image."""
+    steps, loss = [], online.marginal_entropy
+
+    def run(folder: str, dies_at: int = 0) -> tuple[bytes, ...]:
+        def counted(logits: torch.Tensor) -> torch.Tensor:
+            steps.append(1)
+            if len(steps) == dies_at:
+                raise KeyboardInterrupt
+            return loss(logits)
+
+        steps.clear()
+        monkeypatch.setattr(online, "marginal_entropy", counted)
+        arm = Sources(model, head, target_data, entry(["image"]))
+        found = adapt_online(arm, {0: source, 1: source}, [1e-3, 1e-1], 3, Resumable(tmp_path / folder, "job"))
+        for number, table in enumerate(found):
+            table.to_parquet(tmp_path / f"{number}.parquet")
+        return tuple((tmp_path / f"{number}.parquet").read_bytes() for number in range(2))
+
+    monkeypatch.setattr(online, "SAVE_SECONDS", -1)
+    whole, all_steps = run("whole"), len(steps)
+    for dies_at in (image, all_steps // 2 + image):
+        with pytest.raises(KeyboardInterrupt):
+            run(f"killed at {dies_at}", dies_at)
+        assert run(f"killed at {dies_at}") == whole
+        assert len(steps) == all_steps - dies_at + 1, "no image is gone through twice"
+    names = {path.name for path in (tmp_path / "whole").glob("*.pt")}
+    assert names == {"moved 1 shots seed 0.pt", "moved 1 shots seed 1.pt"}, "finished cases need no streams"
+
+
 def test_online_adaptation_reads_labels_of_target_val_only(
-    model: Path, head: State, target_data: Data, source: Path
+    model: Path, head: State, target_data: Data, source: Path, tmp_path: Path
 ) -> None:
     found = []
     for spoil in (False, True):
@@ -229,7 +287,8 @@ def test_online_adaptation_reads_labels_of_target_val_only(
                 return replace(chosen, labels=chosen.labels[::-1].copy()) if part.fold == "test" else chosen
 
             data.task = replace(target_data.task, select=spoilt)
-        found.append(adapt_online(Sources(model, head, data, entry(["head"])), {0: source}, [1e-3, 1e-1], 3))
+        arm, progress = Sources(model, head, data, entry(["head"])), Resumable(tmp_path / f"state-{spoil}", "job")
+        found.append(adapt_online(arm, {0: source}, [1e-3, 1e-1], 3, progress))
     pd.testing.assert_frame_equal(found[0][0], found[1][0])
     assert found[0][1]["predicted"].tolist() == found[1][1]["predicted"].tolist()
     assert found[0][0]["chosen"].sum() == 1

@@ -13,9 +13,10 @@ def read_objective(path: Path) -> dict[str, Any]:
     """Read a learned objective. Raises UserError when it is missing or damaged."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        content["changes"]
+        content["trials"]  # stands behind the changes, so a file that was cut off lacks it
+        dict.items(content["changes"])
         return content
-    except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
+    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError) as error:
         raise UserError(f"{path} is no learned objective ({error}); delete it and rerun snakemake") from None
 
 

@@ -42,9 +42,9 @@ LEARNING = {"tpe"}  # the others' proposals do not depend on scores
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """Every free dimension, in the order of the space; `key?` says whether an optional key is on."""
+    """Every free dimension by name, so that the order in the config does not matter; `key?`: an optional key is on."""
     found: dict[str, BaseDistribution] = {}
-    for key, dimension in space.items():
+    for key, dimension in sorted(space.items()):
         if not isinstance(dimension, Dimension):
             continue
         if dimension.optional:

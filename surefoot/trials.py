@@ -74,7 +74,7 @@ def write_trials(path: Path, trials: list[Trial], mark: str, **columns: Any) -> 
 def read_trials(paths: list[Path], mark: str | None = None) -> list[Trial]:
     """Trials of several files in the order of their numbers.
 
-    Raises UserError when a file is cut off, or (where `mark` is given) when it belongs to another search.
+    Raises UserError when a file is cut off, or belongs to another search than `mark` (default: than the first file).
     """
     found = []
     for path in paths:
@@ -85,7 +85,8 @@ def read_trials(paths: list[Path], mark: str | None = None) -> list[Trial]:
             raise UserError(
                 f"{path} cannot be read ({error}); delete it and rerun snakemake to make it again"
             ) from None
-        if mark and any(trial["search"] != mark for trial in trials):
+        mark = mark or next((trial["search"] for trial in trials), None)
+        if any(trial["search"] != mark for trial in trials):
             raise UserError(
                 f"{path} holds trials of another search (other config, code or data); delete the folder "
                 f"{path.parent.parent} and rerun"

@@ -11,7 +11,7 @@ rule make_tables:
     input:
         metrics=PLAN.evaluations("metrics.parquet") + SEARCHES.evaluations("metrics.parquet"),
         predictions=PLAN.evaluations("predictions.parquet") + SEARCHES.evaluations("predictions.parquet"),
-        meters=PLAN.meters(),
+        meters=PLAN.meters() + SEARCHES.finals("meter.json"),
         adapt_meters=PLAN.adaptations("adapt", "meter.json"),
         inference=PLAN.inference_files(),
         trials=PLAN.adaptations("adapt", "trials.parquet"),

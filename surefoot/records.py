@@ -41,6 +41,21 @@ def run_digest(record: Path) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
+def total_cost(meters: list[dict[str, Any]]) -> dict[str, Any]:
+    """Cost of several jobs that make one thing: their times in sum, their largest memory, their mean speed."""
+    seconds = sum(meter["seconds"] for meter in meters)
+    images = sum(meter["seconds"] * meter["images_per_second"] for meter in meters)
+    return {
+        "seconds": round(seconds, 3),
+        "cpu_seconds": round(sum(meter["cpu_seconds"] for meter in meters), 3),
+        "images_per_second": round(images / seconds, 1) if seconds else 0.0,
+        "peak_memory_mb": max(meter["peak_memory_mb"] for meter in meters),
+        "device": meters[0]["device"],
+        "resumed": any(meter["resumed"] for meter in meters),
+        "jobs": len(meters),
+    }
+
+
 @contextmanager
 def metered(images: int) -> Iterator[dict[str, Any]]:
     """Measure a block: wall and CPU seconds, images per second, peak memory in MB, device.

@@ -69,7 +69,7 @@ class Arena:
         self, model: Path, head: Path, data: Data, space: dict[str, Any], base: Path | None, seed: int
     ) -> None:
         """Args: space: what a job is given of the space's entry, see `flow.Plan.space_entry`; seed: of the search."""
-        self.model, self.steps = model, 0
+        self.model, self.trained_images = model, 0
         self.digests = [data.digests, *(sha256(file) for file in (model / WEIGHTS, head, *([base] if base else [])))]
         self.data, self.space, self.seed, self.device = data, space, seed, pick_device()
         self.dimensions = dimensions_of(space["dimensions"])
@@ -129,7 +129,7 @@ class Arena:
         self.classifier.load_state_dict(self.start)
         seed = stream_seed(self.seed, changed)
         self.references.options, self.references.seed = training.options, seed
-        self.steps += recipe.steps or 0
+        self.trained_images += recipe.batch_size * (recipe.steps or 0)
         name = f"{self.space['name']} trial {number}"
         fit(
             self.classifier,
@@ -215,5 +215,6 @@ def search(
             write_trials(output, found, mark, **columns, search_seed=arena.seed)
             past += found
     images = {"training_images": len(arena.examples), "validation_images": len(arena.validation)}
-    write_json(meter, cost | images | {"steps": arena.steps, "resumed": progress.resumed})
+    cost["images_per_second"] = round(arena.trained_images / cost["seconds"], 1)
+    write_json(meter, cost | images | {"resumed": progress.resumed})
     # The trials' states stay: a search with more trials goes on behind them.

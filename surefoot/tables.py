@@ -190,13 +190,16 @@ def metrics_table(results: Results) -> pd.DataFrame:
     return pd.concat([per_set, average.assign(eval_set=AVERAGE, role="ood_test")], ignore_index=True)
 
 
-def cost_table(meters: list[Path], adaptations: list[Path], inference: list[Path]) -> pd.DataFrame:
-    """What training runs and adaptations cost, and seconds per batch of one, a merged and two models.
+def cost_table(
+    meters: list[Path], adaptations: list[Path], searches: list[Path], inference: list[Path]
+) -> pd.DataFrame:
+    """What training runs, adaptations and searches cost, and seconds per batch of one, a merged and two models.
 
-    A training run is the mean over seeds, an adaptation all that one job tries. Times differ between runs.
+    Runs and searches are means over seeds, an adaptation all that one job tries. Times differ between runs.
     """
     jobs = [(path, path.parts[-5:-2], "training run") for path in meters]
     jobs += [(path, path.parts[-4:-1], "adaptation, all seeds and rates") for path in adaptations]
+    jobs += [(path, path.parts[-5:-2], "search, all trials") for path in searches]
     rows = []
     for path, (task, model, method), what in jobs:
         measured = read_json(path)
@@ -354,8 +357,9 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
 
     Args:
         files: records by kind: metrics and predictions of evaluations; meters, adapt_meters and inference (costs);
-            trials, adapted (predictions) and factors of adaptations; online (predictions of online adaptations); objectives, searches
-            (trials), search_meters, finals (records of final runs), lengths and without (analyses) of searches.
+            trials, adapted (predictions) and factors of adaptations; online (predictions of online adaptations);
+            objectives, searches (trials), search_meters, finals (records of final runs), lengths and without (analyses)
+            of searches.
         story: what the tables read of the config.
     """
     cells = load_results(files["metrics"], files["predictions"], story)
@@ -368,7 +372,7 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
     }
     tables = {name: pd.concat([build(cell) for cell in cells], ignore_index=True) for name, build in builders.items()}
     tables |= {
-        "cost": cost_table(files["meters"], files["adapt_meters"], files["inference"]),
+        "cost": cost_table(files["meters"], files["adapt_meters"], files["search_meters"], files["inference"]),
         "methods": pd.DataFrame(story["methods"]),
     }
     if files["trials"]:
@@ -377,7 +381,7 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
         tables["factors"] = factors_table(files["factors"])
         tables["effects"] = pd.concat([tables["effects"], surgical_effects(found)], ignore_index=True)
     if files["objectives"]:
-        costs = costs_table(files["objectives"], files["search_meters"], files["finals"])
+        costs = costs_table(files["objectives"], files["finals"])
         tables["search"] = pd.concat([search_table(cell, costs) for cell in cells], ignore_index=True)
         tables |= {"trials": trials_table(files["searches"]), "learned": learned_table(files["objectives"])}
         analyses = {"lengths": lengths_table, "without": without_table}

@@ -232,7 +232,7 @@ def test_cost_table_averages_runs_and_relates_inference(tmp_path: Path) -> None:
     write_json(resumed, {**numbers, "resumed": True})
     inference = tmp_path / "evaluate/toy/m/ft/inference.json"
     write_json(inference, {"images": 10, "seconds": {"fine-tuned": 0.5, "output-space ensemble": 1.0}})
-    table = cost_table(meters, [adaptation, resumed], [inference]).set_index("what")
+    table = cost_table(meters, [adaptation, resumed], [], [inference]).set_index("what")
     assert set(table["method"]) == {"ft", "tune-all"}, "a resumed job does not know what it cost"
     assert set(table["task"]) == {"toy"}
     assert table.loc["adaptation, all seeds and rates", "seconds"] == 7

@@ -320,7 +320,11 @@ class Online(Section):
 
 
 class Tuning(Section):
-    """Choosing recipes on validation images (target `tune`)."""
+    """Choosing recipes on validation images (target `tune`).
+
+    A method has one recipe for all seeds, so on tasks with folds the mean over seeds that chooses it covers concepts
+    that other seeds test: one choice of a few settings a method, the same for all methods, but not none.
+    """
 
     eval_set: Literal["id_val", "ood_val"] = Field(
         "id_val", description="Validation set that chooses, for all methods."

@@ -7,7 +7,7 @@ from surefoot.data import Data, split_folders
 from surefoot.files import write_parquet
 from surefoot.job import job, paths
 from surefoot.learned import read_objective
-from surefoot.resume import Resumable, fingerprint, state_folder
+from surefoot.resume import Resumable, state_folder
 from surefoot.search import Arena
 from surefoot.search_analysis import score_lengths, score_without
 from surefoot.tasks import load_task
@@ -24,7 +24,7 @@ if "snakemake" in globals():
         model, head, seed = Path(inputs.model), Path(inputs.head), int(wildcards.search_seed)
         arena = Arena(model, head, data, given.space, bases[0] if bases else None, seed)
         out = Path(snakemake.output.scores)
-        mark = fingerprint(given.task, given.space, given.code, seed, arena.digests, *objectives)
+        mark = arena.mark(given.task, given.code, given.get("steps"), *objectives)
         progress = Resumable(state_folder(out), mark)
         if objectives:
             table = score_without(arena, read_objective(objectives[0])["changes"], given.repeats, progress)

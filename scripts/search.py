@@ -23,7 +23,7 @@ if "snakemake" in globals():
             arena,
             given.rounds,
             given.shards,
-            given.code,
+            arena.mark(given.task, given.code),
             history=paths(inputs.get("history", [])),
             outputs=paths(snakemake.output.trials),
             meter=paths(snakemake.output.meters)[0],

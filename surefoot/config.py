@@ -94,7 +94,11 @@ class Recipe(Section):
         "epochs", description="Every image once an epoch, or each batch drawn anew (AutoFT's released code)."
     )
     warmup: int = Field(500, ge=0, description="Steps of linear warm-up, at most warmup_share of all steps.")
-    warmup_share: Share = Field(0.1, description="Largest part of all steps that is warm-up.")
+    warmup_share: Share = Field(
+        0.1,
+        description="Largest part of all steps that is warm-up; 1: never shortened, so a shorter run ends within it "
+        "(AutoFT's released code).",
+    )
     schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate after warm-up.")
     clip_norm: float | None = Field(1.0, gt=0, description="Largest global gradient norm; null: no clipping.")
     label_smoothing: float = Field(0, ge=0, lt=1, description="Part of the target spread evenly over the classes.")

@@ -1,17 +1,18 @@
 """The checks between the sections of a config: names that must be known, and entries that exclude each other."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from surefoot.mistakes import suggestion
 
 if TYPE_CHECKING:
     from surefoot.config import Config
+    from surefoot.spaces import Dimension
 
 
 def inconsistencies(config: "Config") -> list[str]:
     """One line per mistake, each with its key, of the first check that finds any: later ones build on the earlier."""
-    return next((found for check in CHECKS if (found := list(check(config)))), [])
+    return next((found for check in CHECKS if (found := list(dict.fromkeys(check(config))))), [])
 
 
 def _unknown_names(config: "Config") -> Iterator[str]:
@@ -146,6 +147,15 @@ def _arms(config: "Config") -> Iterator[str]:
                 yield f"{section}.methods: {name} uses optimizer lbfgs, which knows no rates and epochs"
 
 
+OF_THE_START = ("start", "share", "head", "tpgm")
+
+
+def _ends(dimension: "float | Dimension") -> list[Any]:
+    if isinstance(dimension, float):
+        return [dimension]
+    return dimension.choices or [dimension.low, dimension.high]
+
+
 def _searches(config: "Config") -> Iterator[str]:
     """Every end of every range must mean something, in the trials and in the final run."""
     from surefoot.config import changed
@@ -156,17 +166,25 @@ def _searches(config: "Config") -> Iterator[str]:
             yield f"spaces.{name}: there is a method of this name; choose another"
         space = config.spaces[name]
         for recipe in dict.fromkeys(config.tasks[task].recipe for task in config.run.tasks):
-            training, how = (part.model_dump() for part in config.resolve(space.method, recipe))
+            training, how = entry = [part.model_dump() for part in config.resolve(space.method, recipe)]
             if how["optimizer"] == "lbfgs" or not training["train"]:
                 yield f"spaces.{name}.method: {space.method} trains nothing by steps, so there is nothing to search"
                 return
             try:
-                for key, dimension in config.dimensions(name, recipe).items():
-                    ends = [dimension] if isinstance(dimension, float) else dimension.choices
-                    for value in ends or [dimension.low, dimension.high]:
-                        for settings in (space.trial, space.final):
-                            own = {} if key == "seed" else {key: value}
-                            changed(training, how, {**settings, **own}, f"spaces.{name}.dimensions")
+                for part, keys in (("dimensions", space.dimensions), ("trial", space.trial)):
+                    for key in keys:
+                        if key.partition(".")[0] in OF_THE_START:
+                            raise ValueError(
+                                f"spaces.{name}.{part}.{key}: trials share the images and the start of the method "
+                                f"{space.method}; set it there"
+                            )
+                for part, settings in (("trial", space.trial), ("final", space.final)):
+                    changed(*entry, settings, f"spaces.{name}.{part}")
+                ends = {key: _ends(d) for key, d in config.dimensions(name, recipe).items() if key != "seed"}
+                others = {key: values[-1] for key, values in ends.items()}
+                for key, value in ((key, value) for key, values in ends.items() for value in values):
+                    for settings in (space.trial, space.final):
+                        changed(*entry, {**settings, **others, key: value}, f"spaces.{name}.dimensions")
             except ValueError as error:
                 yield str(error)
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+NO_MAP = ("dict_type", "model_type")
+
 
 def suggestion(name: str, known: Iterable) -> str:
     """'; did you mean …' with the nearest known name, or the list of all."""
@@ -20,15 +22,21 @@ def messages(error: ValidationError, model: type[BaseModel]) -> list[str]:
 
 
 def _meant(item: Any) -> bool:
-    """Whether an error is of the form of a value that the user wrote: a name or a map, where either may stand."""
-    branches = [str(part) for part in item["loc"] if str(part).startswith(("literal[", "dict["))]
+    """Whether an error is of the form of a value that the user wrote, where a name, a number or a map may stand."""
+    branches = [str(part) for part in item["loc"] if _is_branch(part)]
     if not branches:
         return True
-    return isinstance(item["input"], str) if branches[0].startswith("literal[") else item["type"] != "dict_type"
+    if branches[0].startswith("literal["):
+        return isinstance(item["input"], str)
+    return not isinstance(item["input"], dict) if branches[0] == "float" else item["type"] not in NO_MAP
+
+
+def _is_branch(part: str | int) -> bool:
+    return part == "float" or str(part).startswith(("literal[", "dict[", "function-after["))
 
 
 def _message(item: Any, model: type[BaseModel]) -> str:
-    path = [str(part) for part in item["loc"] if not str(part).startswith(("literal[", "dict["))]
+    path = [str(part) for part in item["loc"] if not _is_branch(part)]
     key = ".".join(path).removesuffix(".[key]")
     if item["type"] == "extra_forbidden":
         return f"unknown key {key}{suggestion(path[-1], _fields_at(path[:-1], model))}"

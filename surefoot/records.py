@@ -53,6 +53,7 @@ def total_cost(meters: list[dict[str, Any]]) -> dict[str, Any]:
         "device": meters[0]["device"],
         "resumed": any(meter["resumed"] for meter in meters),
         "jobs": len(meters),
+        "steps": sum(meter["steps"] for meter in meters),
     }
 
 

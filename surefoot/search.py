@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from surefoot import config
 from surefoot.augment import augment
-from surefoot.clip import WEIGHTS, Preprocess, load_state
+from surefoot.clip import CONFIG, WEIGHTS, Preprocess, load_state
 from surefoot.data import Data, Examples
 from surefoot.device import pick_device
 from surefoot.evaluate import METRICS, Scored
@@ -41,7 +41,9 @@ def validation_images(data: Data, seed: int, eval_set: str, images: int | None, 
     """
     if eval_set not in VALIDATION_ROLES:
         raise ValueError(f"selection was handed {eval_set}")
-    examples = data.examples(data.task.parts_of(eval_set), seed)
+    if not (parts := data.task.parts_of(eval_set)):
+        raise UserError(f"task {data.task.name} has no {eval_set} to score a search; choose another eval_set")
+    examples = data.examples(parts, seed)
     if images is not None:
         stream = numpy_stream(seed, "search validation", eval_set, images, balanced)
         examples = examples.subset(_draw(examples.labels, images, balanced, stream))
@@ -58,8 +60,8 @@ def _draw(labels: np.ndarray, images: int, balanced: bool, stream: np.random.Gen
     if not balanced:
         return order[:images]
     present = np.unique(labels)
-    each = images // len(present)
-    return np.concatenate([order[labels[order] == label][:each] for label in present])
+    chosen = [order[labels[order] == label][: images // len(present)] for label in present]
+    return np.concatenate([order[:0], *chosen])
 
 
 class Arena:
@@ -69,8 +71,9 @@ class Arena:
         self, model: Path, head: Path, data: Data, space: dict[str, Any], base: Path | None, seed: int
     ) -> None:
         """Args: space: what a job is given of the space's entry, see `flow.Plan.space_entry`; seed: of the search."""
-        self.model, self.trained_images = model, 0
-        self.digests = [data.digests, *(sha256(file) for file in (model / WEIGHTS, head, *([base] if base else [])))]
+        self.model, self.steps = model, 0
+        read = (model / CONFIG, model / WEIGHTS, head, *([base] if base else []))
+        self.digests = [data.digests, *(sha256(file) for file in read)]
         self.data, self.space, self.seed, self.device = data, space, seed, pick_device()
         self.dimensions = dimensions_of(space["dimensions"])
         recipe = config.Recipe.model_validate(space["recipe"])
@@ -90,6 +93,10 @@ class Arena:
                 "choose another metric"
             )
 
+    def mark(self, task: dict[str, Any], code: str, *others: Any) -> str:
+        """Digest of everything that decides the trials; task: entry of the config; code: digest of what runs."""
+        return fingerprint(task, self.space, self.seed, code, self.digests, *others)
+
     @cached_property
     def images(self) -> torch.Tensor:
         """Validation images [N, 3, H, W] between 0 and 1, on the device."""
@@ -99,12 +106,16 @@ class Arena:
     def run(self, number: int, proposal: dict[str, Any]) -> Trial:
         """One trial: the start, a few steps, a score. What goes wrong is part of the record."""
         changed = changes(self.dimensions, proposal, "trials")
+        before = self.steps
         score, reason = self.attempt(changed, number, self.space["trial"])
-        state = "failed" if reason else "done"
-        return {"number": number, "proposal": proposal, "changes": changed} | {
-            "state": state,
+        return {
+            "number": number,
+            "proposal": proposal,
+            "changes": changed,
+            "state": "failed" if reason else "done",
             "score": score,
             "reason": reason,
+            "steps": self.steps - before,
         }
 
     def attempt(self, changed: dict[str, Any], number: int, settings: dict[str, Any]) -> tuple[float, str]:
@@ -123,13 +134,15 @@ class Arena:
         own = {key: value for key, value in changed.items() if key != "seed"}
         where = f"spaces.{self.space['name']}"
         try:
-            training, recipe = config.changed(self.space["training"], self.space["recipe"], {**settings, **own}, where)
+            # Only the final run has epochs to choose from.
+            settings = {**settings, **own, "keep": "last"}
+            training, recipe = config.changed(self.space["training"], self.space["recipe"], settings, where)
         except ValueError as error:
             raise UserError(str(error)) from None
         self.classifier.load_state_dict(self.start)
         seed = stream_seed(self.seed, changed)
         self.references.options, self.references.seed = training.options, seed
-        self.trained_images += recipe.batch_size * (recipe.steps or 0)
+        self.steps += recipe.steps or recipe.epochs * math.ceil(len(self.examples) / recipe.batch_size)
         name = f"{self.space['name']} trial {number}"
         fit(
             self.classifier,
@@ -138,14 +151,15 @@ class Arena:
 
     @torch.no_grad()
     def evaluate(self, number: int) -> float:
-        """Value of the classifier as it is."""
+        """Value of the classifier as it is. Raises UserError where it has none: the last step can end in NaN."""
         images, labels = self.images, torch.from_numpy(self.validation.labels).to(self.device)
         if self.space["changed"]:
             recipe = config.Recipe.model_validate(self.space["recipe"])
             images = augment(images, recipe.augmentation, torch_stream(self.seed, "validation changes", number))
-        log_p = torch.cat(
-            [self.classifier(self.preprocess.normalise(batch)).log_softmax(-1) for batch in images.split(BATCH)]
-        )
+        logits = torch.cat([self.classifier(self.preprocess.normalise(batch)) for batch in images.split(BATCH)])
+        if not torch.isfinite(logits).all():
+            raise UserError("the logits are not finite; lower the learning_rate or the weights of the terms")
+        log_p = logits.log_softmax(-1)
         confidence, predicted = log_p.max(-1)
         label = log_p.gather(1, labels[:, None])[:, 0]
         arrays = [tensor.cpu().numpy() for tensor in (predicted, confidence.exp(), label)]
@@ -187,7 +201,7 @@ def search(
     arena: Arena,
     rounds: list[tuple[int, int]],
     shards: int,
-    code: str,
+    mark: str,
     history: list[Path],
     outputs: list[Path],
     meter: Path,
@@ -197,13 +211,12 @@ def search(
     Args:
         rounds: first trial, and the one behind the last, of the round of each output.
         shards: jobs that share a round: trial t of a round is that of shard t mod shards.
-        code: digest of the code that runs.
+        mark: of the search, see `Arena.mark`.
         history: records of the rounds before the first output's.
         outputs: records to write, named round-{k}/shard-{i}.parquet; one shard of one round, or all rounds in order.
         meter: what the job cost.
     """
-    mark = fingerprint(arena.data.task.name, arena.space, arena.seed, code, arena.digests)
-    past = read_trials(history, mark)
+    past, steps = read_trials(history, mark), 0
     progress = Resumable(state_folder(meter), mark)
     with metered(0) as cost:
         for output, (first, behind) in zip(outputs, rounds, strict=True):
@@ -214,7 +227,8 @@ def search(
             columns = {"task": arena.data.task.name, "model": arena.model.name, "space": arena.space["name"]}
             write_trials(output, found, mark, **columns, search_seed=arena.seed)
             past += found
+            steps += sum(trial["steps"] for trial in found)
     images = {"training_images": len(arena.examples), "validation_images": len(arena.validation)}
-    cost["images_per_second"] = round(arena.trained_images / cost["seconds"], 1)
-    write_json(meter, cost | images | {"resumed": progress.resumed})
+    cost["images_per_second"] = round(arena.steps * arena.space["recipe"]["batch_size"] / cost["seconds"], 1)
+    write_json(meter, cost | images | {"steps": steps, "resumed": progress.resumed})
     # The trials' states stay: a search with more trials goes on behind them.

@@ -80,19 +80,19 @@ def learned_table(files: list[Path]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def costs_table(objectives: list[Path], finals: list[Path]) -> pd.DataFrame:
+def costs_table(objectives: list[Path], meters: list[Path], finals: list[Path]) -> pd.DataFrame:
     """Per search: labelled images, trials, and its steps over those of one final run; `finals` are their records."""
     rows = []
-    for objective in objectives:
-        found = read_objective(objective)
+    for objective, meter in zip(objectives, meters, strict=True):
+        found, steps = read_objective(objective), read_json(meter)["steps"]
         run = f"{found['space']}@search-{found['search_seed']}"
         here = (found["task"], found["model"], run)
         records = [read_json(path) for path in finals if path.parts[-5:-2] == here]
         final = np.mean([_steps(record) for record in records])
         rows.append(
             {key: found[key] for key in (*KEYS, "trials", "failed")}
-            | {"labelled_images": found["validation_images"], "steps": found["steps"], "steps_of_final_run": final}
-            | {"overhead": found["steps"] / final}
+            | {"labelled_images": found["validation_images"], "steps": steps, "steps_of_final_run": final}
+            | {"overhead": steps / final}
         )
     return pd.DataFrame(rows)
 

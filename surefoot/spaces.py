@@ -50,6 +50,8 @@ class Dimension(Section):
             raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
         if self.log and self.low <= 0:
             raise ValueError("a logarithmic range needs low above 0")
+        if self.integer and (self.relative or self.low % 1 or self.high % 1):
+            raise ValueError("integer needs whole low and high, which are not relative")
         return self
 
 

@@ -381,7 +381,7 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
         tables["factors"] = factors_table(files["factors"])
         tables["effects"] = pd.concat([tables["effects"], surgical_effects(found)], ignore_index=True)
     if files["objectives"]:
-        costs = costs_table(files["objectives"], files["finals"])
+        costs = costs_table(files["objectives"], files["search_meters"], files["finals"])
         tables["search"] = pd.concat([search_table(cell, costs) for cell in cells], ignore_index=True)
         tables |= {"trials": trials_table(files["searches"]), "learned": learned_table(files["objectives"])}
         analyses = {"lengths": lengths_table, "without": without_table}

@@ -104,6 +104,8 @@ def fit(classifier: Classifier, run: Run) -> History:
                 classifier, x, labels[indices], recipe.label_smoothing, weights.trained, run.references, step
             )
             loss, values = objective(context)
+            if not loss.requires_grad:
+                raise UserError(f"{run.name}: no term of the objective depends on what is trained")
             if step % CHECK_STEPS == 0:
                 check_finite(loss, run.name, step)
             optimizer.zero_grad(set_to_none=True)
@@ -222,7 +224,8 @@ def make_optimizer(
 
 def rate(step: int, total: int, recipe: config.Recipe) -> float:
     """Part of the peak learning rate at a step: linear warm-up, then half a cosine to zero or a constant."""
-    warmup = min(recipe.warmup, int(total * recipe.warmup_share))
+    share = recipe.warmup_share
+    warmup = recipe.warmup if share == 1 else min(recipe.warmup, int(total * share))
     if step < warmup:
         return (step + 1) / warmup
     if recipe.schedule == "constant":

@@ -107,7 +107,6 @@ def write_objective(path: Path, trials: list[Trial], space: dict[str, Any], abou
     content = about | {
         "space": space["name"],
         "trials": len(trials),
-        "steps": sum(_steps(trial, space, about["training_images"]) for trial in trials),
         "failed": sum(trial["state"] == "failed" for trial in trials),
         "trial": int(best["number"]),
         "score": float(best["score"]),
@@ -117,12 +116,6 @@ def write_objective(path: Path, trials: list[Trial], space: dict[str, Any], abou
     }
     with atomic(path) as partial:
         partial.write_text(yaml.safe_dump(content, sort_keys=True, allow_unicode=True), encoding="utf-8")
-
-
-def _steps(trial: Trial, space: dict[str, Any], images: int) -> int:
-    """Inner steps of a trial."""
-    recipe = space["recipe"] | space["trial"] | trial["changes"]
-    return int(recipe["steps"] or recipe["epochs"] * math.ceil(images / recipe["batch_size"]))
 
 
 def running_best(scores: list[float]) -> list[float]:

@@ -76,11 +76,13 @@ class Weights:
     def watch(self) -> float:
         """Value of the weights as they would be kept now; the best so far are remembered."""
         self._swap()
+        head = {key: tensor.clone() for key, tensor in self.classifier.head.state_dict().items()}
         self._derive_head()
         self.classifier.eval()
         value = self.run.watch(self.classifier)
         if self.best is None or value > self.best[0]:
             self.best = (value, {k: t.detach().clone() for k, t in self.classifier.state_dict().items()})
+        self.classifier.head.load_state_dict(head)  # training goes on with its own
         self.train_mode()
         self._swap()
         return value

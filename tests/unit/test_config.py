@@ -8,7 +8,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from surefoot.config import PART_NAMES, Augmentation, Training, parse_config
+from surefoot.config import PART_NAMES, Augmentation, Recipe, Training, changed, parse_config
 from surefoot.files import UserError
 from surefoot.fingerprint import ROOT
 from tests.tiny import raw_config
@@ -111,6 +111,153 @@ def test_a_mistake_names_its_key_and_the_nearest_name(change: Callable[[dict], N
         parse_config(raw)
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert len(str(caught.value).splitlines()) == 2, str(caught.value)
+
+
+def space(*path: str, value: Any) -> Callable[[dict], None]:
+    """A change of the search space `autoft`."""
+    return put("spaces", "autoft", *path, value=value)
+
+
+def dimension(key: str, **how: Any) -> Callable[[dict], None]:
+    """A change of one dimension of the search space `autoft`."""
+    return space("dimensions", key, value=how)
+
+
+def named_as_a_method(raw: dict) -> None:
+    """A search space that has the name of a method."""
+    raw["spaces"]["ft"] = raw["spaces"]["autoft"]
+    raw["search"]["spaces"] = ["ft"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (dimension("learnin_rate", low=1, high=2), ["spaces.autoft.dimensions: ", "did you mean 'learning_rate'?"]),
+        (dimension("objective.hing", low=1, high=2), ["dimensions.objective.hing: ", "did you mean 'hinge'?"]),
+        (dimension("objective.ce@head", low=1, high=2), ["dimensions.objective.ce@head: only l1zero"]),
+        (dimension("objective.l2init@haed", low=1, high=2), ["objective.l2init@haed: ", "did you mean 'head'?"]),
+        (dimension("rates.haed", low=1, high=2), ["dimensions.rates.haed: ", "did you mean 'head'?"]),
+        (dimension("decays.haed", low=1, high=2), ["dimensions.decays.haed: ", "did you mean 'head'?"]),
+        (dimension("schedule", choices=["cosine", "cosin"]), ["dimensions.schedule: ", "did you mean 'cosine'?"]),
+        (dimension("ema", low=0.5, high=1.5), ["spaces.autoft.dimensions.ema: Input should be less than 1"]),
+        (dimension("learning_rate", low=-1, high=1), ["dimensions.learning_rate: Input should be greater than 0"]),
+        (space("dimensions", "learning_rate", value=0), ["dimensions.learning_rate: Input should be greater than 0"]),
+        (space("dimensions", "learning_rate", value="x"), ["dimensions.learning_rate: Input should be a valid number"]),
+        (dimension("learning_rate", low=2, high=1), ["dimensions.learning_rate: low 2 is not below high 1"]),
+        (dimension("learning_rate", low=1, high=1), ["dimensions.learning_rate: low 1 is not below high 1"]),
+        (
+            dimension("weight_decay", low=0, high=1, log=True),
+            ["dimensions.weight_decay: a logarithmic range needs low"],
+        ),
+        (dimension("learning_rate", lo=1, high=2), ["dimensions.learning_rate.lo", "did you mean 'low'?"]),
+        (dimension("learning_rate", low=1), ["dimensions.learning_rate: give either low and high, or choices"]),
+        (dimension("learning_rate"), ["dimensions.learning_rate: give either low and high, or choices"]),
+        (dimension("ema", low=0.1, high=0.2, choices=[0.1, 0.2]), ["dimensions.ema: give either low and high"]),
+        (dimension("ema", choices=[0.1]), ["dimensions.ema.choices: List should have at least 2"]),
+        (dimension("ema", choices=[0.1, 0.2], log=True), ["dimensions.ema: log, integer and relative are for a range"]),
+        (dimension("ema", low=0.1, high=0.2, use="trial"), ["dimensions.ema.use: ", "did you mean 'trials'?"]),
+        (dimension("warmup", low=0.5, high=3, integer=True), ["dimensions.warmup: integer needs whole low and high"]),
+        (
+            dimension("warmup", low=1, high=3, integer=True, relative=True),
+            ["dimensions.warmup: integer needs whole low and high, which are not relative"],
+        ),
+        (
+            dimension("ema", low=0.1, high=0.9, relative=True),
+            [
+                "dimensions.ema: relative needs a positive value of the method ft-both under recipe emoji",
+                "which has None",
+            ],
+        ),
+        (
+            dimension("objective.kd", low=0.1, high=0.9, relative=True),
+            ["dimensions.objective.kd: relative needs a positive value", "which has None"],
+        ),
+        (dimension("share", low=0.1, high=0.9), ["dimensions.share: trials share the images and the start"]),
+        (dimension("head.bias", choices=[True, False]), ["dimensions.head.bias: trials share"]),
+        (space("dimensions", value={"objective.ce": 1}), ["spaces.autoft: every dimension is pinned"]),
+        (space("dimensions", value={}), ["spaces.autoft.dimensions"]),
+        (space("dimensions", "seed", value=3), ["dimensions.seed: leave it out to search with the run's own seed"]),
+        (space("dimensions", value={"objective.ce": {"low": 0, "high": 1}}), ["objective: every weight is 0"]),
+        (space("metric", value="top2"), ["spaces.autoft.metric: ", "did you mean 'top1'?"]),
+        (space("sampler", value="tpee"), ["spaces.autoft.sampler: ", "did you mean 'tpe'?"]),
+        (space("eval_set", value="id_test"), ["spaces.autoft.eval_set: ", "known: id_val, ood_val"]),
+        (space("eval_set", value="line"), ["spaces.autoft.eval_set: ", "known: id_val, ood_val"]),
+        (space("images", value=1), ["spaces.autoft.images: "]),
+        (space("method", value="ft-bot"), ["spaces.autoft.method: ", "did you mean 'ft-both'?"]),
+        (space("method", value="zeroshot"), ["spaces.autoft.method: zeroshot trains nothing by steps"]),
+        (space("trial", value={"step": 5}), ["spaces.autoft.trial: ", "did you mean 'steps'?"]),
+        (space("trial", value={"steps": 0}), ["spaces.autoft.trial.steps: Input should be greater than 0"]),
+        (space("trial", value={"share": 0.5}), ["spaces.autoft.trial.share: trials share the images"]),
+        (space("final", value={"kep": "best"}), ["spaces.autoft.final: ", "did you mean 'keep'?"]),
+        (space("methd", value="ft"), ["spaces.autoft.methd", "did you mean 'method'?"]),
+        (put("search", "spaces", value=["autof"]), ["search.spaces: ", "did you mean 'autoft'?"]),
+        (put("search", "spaces", value=["autoft", "autoft"]), ["search.spaces: an entry stands twice"]),
+        (put("search", "reference", value="autof"), ["search.reference: ", "did you mean 'autoft'?"]),
+        (put("search", "shards", value=11), ["search: shards: 11 jobs cannot share rounds of 10 trials"]),
+        (put("search", "trials", value=1), ["search.trials: Input should be greater than 1"]),
+        (put("search", "seeds", value=[]), ["search.seeds"]),
+        (put("recipes", "emoji", "steps", value=0), ["recipes.emoji.steps: Input should be greater than 0"]),
+        (put("recipes", "emoji", "batches", value="draw"), ["recipes.emoji.batches: ", "did you mean 'draws'?"]),
+        (put("recipes", "emoji", "warmup_share", value=2), ["recipes.emoji.warmup_share: Input should be less than"]),
+        (put("methods", "ft", "decays", value={"haed": 1}), ["methods.ft.decays", "did you mean 'head'?"]),
+        (put("methods", "ft", "objective", value={"ce": 0}), ["methods.ft.objective: every weight is 0"]),
+        (put("methods", "ft", "options", value={"distances": "lives"}), ["options.distances", "did you mean 'live'?"]),
+        (named_as_a_method, ["spaces.ft: there is a method of this name; choose another"]),
+    ],
+)
+def test_a_mistake_in_a_search_is_one_line_that_names_its_key(change: Callable[[dict], None], words: list[str]) -> None:
+    raw = raw_config()
+    change(raw)
+    with pytest.raises(UserError) as caught:
+        parse_config(raw)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+    assert len(str(caught.value).splitlines()) == 2, str(caught.value)
+
+
+def test_a_mistake_in_a_search_is_said_once_for_tasks_of_several_recipes() -> None:
+    raw = raw_config()
+    raw["tasks"]["other"] = raw["tasks"]["emoji-style"] | {"recipe": "clip"}
+    raw["run"]["tasks"].append("other")
+    parse_config(raw)
+    raw["spaces"]["autoft"]["dimensions"]["learnin_rate"] = {"low": 1, "high": 2}
+    with pytest.raises(UserError) as caught:
+        parse_config(raw)
+    assert len(str(caught.value).splitlines()) == 2, str(caught.value)
+
+
+def test_a_term_of_the_base_method_may_be_pinned_to_0_where_another_one_is_free() -> None:
+    raw = raw_config()
+    raw["spaces"]["autoft"]["dimensions"] = {"objective.ce": 0, "objective.flyp": {"low": 0.1, "high": 1.0}}
+    assert parse_config(raw).dimensions("autoft", "emoji")["objective.ce"] == 0.0
+
+
+def test_relative_ranges_are_multiples_of_the_methods_own_value_under_the_recipe() -> None:
+    raw = raw_config()
+    raw["methods"]["ft-both"]["recipes"] = {"emoji": {"learning_rate": 2e-4, "objective.ce": 0.5}}
+    how = {"low": 0.01, "high": 100.0, "log": True, "relative": True, "optional": True, "use": "trials"}
+    raw["spaces"]["autoft"]["dimensions"] = {"learning_rate": how, "objective.ce": how}
+    found = parse_config(raw).dimensions("autoft", "emoji")
+    for key, base in (("learning_rate", 2e-4), ("objective.ce", 0.5)):
+        assert (found[key].low, found[key].high) == (0.01 * base, 100.0 * base)
+        assert found[key].log and found[key].optional and found[key].use == "trials" and not found[key].relative
+
+
+@pytest.mark.parametrize(("trials", "size", "rounds"), [(60, 10, 6), (61, 10, 7), (5, 10, 1), (7, 1, 7)])
+def test_the_last_round_may_be_smaller(trials: int, size: int, rounds: int) -> None:
+    raw = raw_config()
+    raw["search"] |= {"trials": trials, "round_size": size}
+    assert parse_config(raw).search.rounds == rounds
+
+
+def test_one_change_may_add_replace_or_remove_a_value_inside_a_map() -> None:
+    training, recipe = Training(objective={"ce": 1, "hinge": 2}).model_dump(), Recipe().model_dump()
+    changes = {"objective.hinge": None, "objective.kd": 3.0, "rates.head": 2.0, "rates.image": 0.5, "decays.head": 0.0}
+    found, how = changed(training, recipe, changes, "here")
+    assert found.objective == {"ce": 1.0, "kd": 3.0} and how == Recipe()
+    assert (found.rates, found.decays) == ({"head": 2.0, "image": 0.5}, {"head": 0.0})
+    assert training == Training(objective={"ce": 1, "hinge": 2}).model_dump(), "the entry itself stays"
+    with pytest.raises(ValueError, match=r"^here: unknown key 'rates\.head'"):
+        changed(training | {"rates": "rgn"}, recipe, {"rates.head": 2.0}, "here")
 
 
 def test_a_missing_key_is_named() -> None:

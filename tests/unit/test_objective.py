@@ -64,6 +64,14 @@ def test_sum_is_weighted_and_reported_values_are_not(monkeypatch: pytest.MonkeyP
     assert not any(value.requires_grad for value in values.values())
 
 
+def test_a_term_of_weight_0_is_not_computed_and_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TERMS, "nothing", lambda _: pytest.fail("a term of weight 0 was computed"))
+    without = Objective({"ce": 2.0, "nothing": 0.0})
+    total, values = without(context())
+    assert total.item() == pytest.approx(2 * F.cross_entropy(LOGITS, LABELS).item()) and set(values) == {"ce"}
+    assert not without.asks_for({"nothing"}) and without.asks_for({"ce"})
+
+
 def test_nothing_is_computed_before_a_term_asks_and_then_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TERMS, "nothing", lambda _: torch.tensor(1.0))
     monkeypatch.setitem(TERMS, "features", lambda c: c.features.sum())

@@ -14,11 +14,13 @@ from torch.distributions import Categorical, kl_divergence
 
 from surefoot import references
 from surefoot.clip import Classifier, State, load_clip, load_tokenizer, zero_shot_classifier
-from surefoot.config import Head, Options, Recipe, Training
+from surefoot.config import NORMS, Head, Options, Recipe, Training
+from surefoot.files import UserError
 from surefoot.objective import TERMS, Context, Objective
 from surefoot.references import References
 from surefoot.train import fit
-from tests.tiny import CLASSES, TEMPLATES, Bench, clone, moved
+from surefoot.weights import Weights
+from tests.tiny import CLASSES, TEMPLATES, Bench, clone, moved, same_state
 
 SEEDS = st.integers(0, 2**31)
 FAST = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -208,6 +210,67 @@ def test_a_run_pulls_to_where_it_started(classifier: Classifier, bench: Bench, b
     history = fit(classifier, bench.run({"train": ["image", "head"], "objective": {"l2init": 1000}}, recipe))
     assert [epoch["l2init"] for epoch in history.terms] == [0, 0]
     assert all(torch.equal(start[key], tensor) for key, tensor in classifier.state_dict().items())
+
+
+@pytest.mark.parametrize("term", ["l1init", "l2init", "l2init@head"])
+def test_distances_to_the_live_weights_are_exactly_zero_and_pull_at_nothing(
+    classifier: Classifier, bench: Bench, term: str
+) -> None:
+    """options.distances: live is the final run of AutoFT's released code; from the start they grow and pull."""
+    start, ends, found = clone(classifier.state_dict()), {}, {}
+    for how, objective in {"start": {term: 100}, "live": {term: 100}, "none": {}}.items():
+        classifier.load_state_dict(start)
+        options = {} if how == "none" else {"distances": how}
+        training = {"train": ["image", "head"], "objective": {"ce": 1, **objective}, "options": options}
+        history = fit(classifier, bench.run(training, progress=how))
+        ends[how], found[how] = clone(classifier.state_dict()), [epoch.get(term) for epoch in history.terms]
+    assert found["live"] == [0.0] * 3 and all(value > 0 for value in found["start"])
+    assert same_state(ends["live"], ends["none"]) and not same_state(ends["start"], ends["none"])
+
+
+PARTITIONS = [
+    ["image", "text", "head", "logit_scale"],
+    ["embedding", "block-0", "block-1", "block-2", "text", "head", "logit_scale"],
+    ["embedding", "first-blocks", "middle-blocks", "last-blocks", "text", "head", "logit_scale"],
+]
+
+
+@pytest.mark.parametrize("term", NORMS)
+@pytest.mark.parametrize("partition", PARTITIONS, ids=len)
+def test_norms_of_all_parts_sum_to_the_norm_of_the_whole(
+    classifier: Classifier, bench: Bench, term: str, partition: list[str]
+) -> None:
+    """P counts all trained scalars in each of them, so equal weights of all parts are one weight of the whole."""
+    run = bench.run({"train": ["image", "text", "head", "logit_scale"]})
+    trained = Weights(classifier, run).trained
+    run.references.remember_start(trained)
+    for number, tensor in enumerate(trained.values()):
+        tensor.data += normal(number, tensor.numel(), size=0.1).view_as(tensor)
+    context = Context(classifier, *batch(bench), trained=trained, references=run.references)
+    whole, _ = Objective({term: 3})(context)
+    expected = torch.autograd.grad(whole, trained.values())
+    summed, values = Objective({f"{term}@{part}": 3 for part in partition})(context)
+    torch.testing.assert_close(summed, whole, rtol=1e-5, atol=0)
+    assert len(values) == len(partition) and all(value > 0 for value in values.values())
+    for one, other in zip(torch.autograd.grad(summed, trained.values()), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-9)
+
+
+def test_the_norm_of_a_part_is_that_of_its_tensors_alone(classifier: Classifier, bench: Bench) -> None:
+    run = bench.run({"train": ["image", "head"]})
+    trained = Weights(classifier, run).trained
+    context = Context(classifier, *batch(bench), trained=trained, references=run.references)
+    _, values = Objective({"l2zero@head": 1, "l1zero@block-1": 1})(context)
+    scalars = sum(tensor.numel() for tensor in trained.values())
+    block = torch.cat([t.flatten() for n, t in trained.items() if n.startswith("image.transformer.resblocks.1.")])
+    assert values["l2zero@head"].item() == pytest.approx(classifier.head.weight.square().sum().item() / scalars)
+    assert values["l1zero@block-1"].item() == pytest.approx(block.abs().sum().item() / scalars, rel=1e-5)
+
+
+def test_a_norm_of_a_part_that_is_not_trained_is_named(classifier: Classifier, bench: Bench) -> None:
+    training = {"train": ["image"], "objective": {"ce": 1, "l2init@head": 1}}
+    with pytest.raises(UserError, match=r"objective\.…@head: no part 'head' among what is trained"):
+        fit(classifier, bench.run(training))
 
 
 # FLYP

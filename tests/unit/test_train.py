@@ -1,7 +1,9 @@
 """The training loop: what moves, what stays, and that a run is fixed by its seed alone."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +16,7 @@ from surefoot.files import UserError
 from surefoot.objective import Objective
 from surefoot.train import check_finite, fit, make_optimizer, rate
 from surefoot.weights import Weights
-from tests.tiny import RECIPE, Bench, clone, same_state
+from tests.tiny import RECIPE, Bench, clone, same_bytes, same_state
 
 CHANGES = Augmentation(rotate=10, scale=0.1, shift=0.1, mirror=0.5)
 BOTH = ("image", "head")
@@ -225,6 +227,136 @@ def test_warm_up_takes_at_most_a_tenth_of_all_steps() -> None:
     assert rate(0, 5, Recipe(warmup=500)) == 1
 
 
+def test_a_warm_up_that_is_never_shortened_may_not_end() -> None:
+    """AutoFT's released code: ten steps of a warm-up of 500 peak at 2 % of the rate, and 2e-7 of its 1e-5."""
+    released = Recipe(warmup=500, warmup_share=1, learning_rate=1e-5)
+    assert [rate(step, 10, released) for step in range(10)] == [(step + 1) / 500 for step in range(10)]
+    assert rate(9, 10, released) * released.learning_rate == pytest.approx(2e-7)
+    assert max(rate(step, 10, Recipe(warmup=500)) for step in range(10)) == 1
+    assert [rate(step, 1000, released) for step in (499, 500, 750)] == [1, 1, pytest.approx(0.5)]
+
+
+def test_warm_up_takes_at_most_its_share() -> None:
+    half = Recipe(warmup=500, warmup_share=0.5, schedule="constant")
+    assert [rate(step, 10, half) for step in range(10)] == [0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1, 1, 1]
+    assert rate(0, 10, half.model_copy(update={"warmup_share": 0.0})) == 1
+
+
+# A number of steps
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Notes every step of the optimizer."""
+    steps: list[int] = []
+
+    class Counting(torch.optim.AdamW):
+        def step(self, closure: None = None) -> None:
+            steps.append(1)
+            super().step()
+
+    monkeypatch.setattr(torch.optim, "AdamW", Counting)
+    return steps
+
+
+@pytest.mark.parametrize("batches", ["epochs", "draws"])
+@pytest.mark.parametrize(("steps", "epochs"), [(1, 1), (3, 1), (4, 1), (5, 2), (12, 3), (19, 5), (None, 3)])
+def test_a_run_takes_as_many_steps_as_it_is_told(
+    classifier: Classifier, bench: Bench, counted: list[int], steps: int | None, epochs: int, batches: str
+) -> None:
+    """An epoch has four steps and the recipe three epochs; a number of steps overrules them, within an epoch too."""
+    recipe = RECIPE.model_copy(update={"steps": steps, "batches": batches})
+    history = fit(classifier, bench.run({"train": BOTH}, recipe))
+    assert len(counted) == (steps or 12) and len(history.terms) == epochs
+
+
+def test_all_steps_of_the_epochs_are_the_run_of_these_epochs(classifier: Classifier, bench: Bench) -> None:
+    start, ends = clone(classifier.state_dict()), []
+    for steps, epochs in ((None, 3), (12, 1), (12, 40)):
+        classifier.load_state_dict(start)
+        recipe = RECIPE.model_copy(update={"steps": steps, "epochs": epochs})
+        ends.append(run(classifier, bench, recipe=recipe, progress=f"{steps} {epochs}"))
+    assert same_state(ends[0], ends[1]) and same_state(ends[0], ends[2])
+
+
+def test_the_schedule_ends_with_the_steps(
+    classifier: Classifier, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Spy.used = []
+    monkeypatch.setattr(
+        train, "make_optimizer", lambda trained, *_: Spy([{"params": list(trained.values()), "factor": 1}], lr=1.0)
+    )
+    recipe = RECIPE.model_copy(update={"steps": 6, "warmup": 0})
+    fit(classifier, bench.run({"train": BOTH}, recipe))
+    assert Spy.used == [[pytest.approx(3e-3 * 0.5 * (1 + math.cos(math.pi * step / 6)))] for step in range(6)]
+
+
+def test_the_loss_of_a_part_of_an_epoch_is_that_of_its_images(
+    classifier: Classifier, bench: Bench, data: Data, preprocess: Preprocess
+) -> None:
+    recipe = RECIPE.model_copy(update={"learning_rate": 1e-30, "weight_decay": 0.0, "steps": 2})
+    [epoch] = fit(classifier, bench.run({"train": ["head"]}, recipe)).terms
+    examples = data.training(0)
+    seen = torch.cat([torch.from_numpy(b) for b in list(examples.shuffled(8, 0, 0))[:2]]).numpy()
+    logits, labels = classifier(preprocess(examples.images(seen))), torch.from_numpy(examples.labels[seen])
+    assert epoch["ce"] == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("batches", ["epochs", "draws"])
+def test_a_run_of_steps_goes_on_where_it_was_killed(
+    classifier: Classifier, bench: Bench, monkeypatch: pytest.MonkeyPatch, batches: str
+) -> None:
+    """Ten steps of four an epoch, killed in the third epoch."""
+    recipe = RECIPE.model_copy(update={"steps": 10, "batches": batches})
+    start = clone(classifier.state_dict())
+    whole = run(classifier, bench, recipe=recipe, progress="whole")
+    calls: list[int] = []
+
+    def killing(images: torch.Tensor, how: Augmentation, stream: torch.Generator) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 10:
+            raise KeyboardInterrupt
+        return images
+
+    monkeypatch.setattr(train, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(train, "augment", killing)
+    classifier.load_state_dict(start)
+    with pytest.raises(KeyboardInterrupt):
+        run(classifier, bench, recipe=recipe, progress="killed")
+    classifier.load_state_dict(start)
+    assert same_state(whole, run(classifier, bench, recipe=recipe, progress="killed")) and len(calls) == 12
+
+
+def test_an_epoch_shows_every_image_once_and_draws_show_some_again(bench: Bench) -> None:
+    """AutoFT's released code shuffles anew before every step."""
+    seen = {}
+    for how in ("epochs", "draws"):
+        run = bench.run({"train": ["head"]}, RECIPE.model_copy(update={"batches": how}))
+        seen[how] = [[list(b) for b in train.batches(run, epoch, 4 * epoch)] for epoch in (0, 1)]
+    assert [len(batch) for batch in seen["epochs"][0]] == [8, 8, 8, 6]
+    assert [len(batch) for batch in seen["draws"][0]] == [8, 8, 8, 8]
+    for epoch in (0, 1):
+        assert sorted(np.concatenate(seen["epochs"][epoch])) == list(range(30))
+        assert len(set(np.concatenate(seen["draws"][epoch]))) < 30
+        assert all(len(set(batch)) == 8 for batch in seen["draws"][epoch]), "no image stands twice in a batch"
+    assert not any(batch in seen["draws"][1] for batch in seen["draws"][0])
+
+
+def test_a_draw_depends_on_seed_and_step_alone(bench: Bench) -> None:
+    recipe = RECIPE.model_copy(update={"batches": "draws"})
+    one, other = (bench.run({"train": ["head"]}, recipe, seed) for seed in (0, 0))
+    third = list(train.batches(one, 0, 0))[2]
+    assert list(next(train.batches(other, 5, 2))) == list(third)
+    assert list(next(train.batches(replace(other, seed=1), 5, 2))) != list(third)
+
+
+def test_an_objective_that_asks_for_nothing_that_is_trained_is_a_users_mistake(
+    classifier: Classifier, bench: Bench
+) -> None:
+    with pytest.raises(UserError, match="mine seed 0: no term of the objective depends on what is trained"):
+        fit(classifier, bench.run({"train": ["head"], "objective": {"flyp": 1}}))
+
+
 def test_constant_schedule_stays_at_the_peak() -> None:
     assert {rate(step, 50, Recipe(warmup=0, schedule="constant")) for step in range(50)} == {1.0}
 
@@ -294,6 +426,32 @@ def test_groups_hold_the_tensors_of_a_factor_and_none_with_factor_0() -> None:
     assert groups == {0.5: [tensors["a"], tensors["c"]], 1.0: [tensors["b"]]}
     assert [tensor.requires_grad for tensor in tensors.values()] == [True, True, True, False]
     assert tensors["d"].grad is None, "a gradient that stays would be clipped together with the others"
+
+
+def test_groups_differ_in_rate_and_decay() -> None:
+    """The decay of a group is the recipe's times its factor; a decay of 0 does not freeze."""
+    tensors = {name: torch.nn.Parameter(torch.ones(1)) for name in "abcd"}
+    rates, decays = {"a": 1.0, "b": 1.0, "c": 2.0, "d": 0.0}, {"a": 0.0, "b": 3.0, "c": 3.0, "d": 1.0}
+    optimizer = make_optimizer(tensors, rates, Recipe(weight_decay=0.5), decays)
+    groups = [(group["factor"], group["weight_decay"], group["params"]) for group in optimizer.param_groups]
+    assert groups == [(1.0, 0.0, [tensors["a"]]), (1.0, 1.5, [tensors["b"]]), (2.0, 1.5, [tensors["c"]])]
+
+
+def test_decays_of_parts_reach_a_run(classifier: Classifier, bench: Bench) -> None:
+    """Where the loss has next to no gradient, SGD shrinks weights by the decay, twice as fast with factor 2."""
+    start = clone(classifier.state_dict())
+    recipe = RECIPE.model_copy(update={"optimizer": "sgd", "weight_decay": 0.5, "warmup": 0, "schedule": "constant"})
+    training = {"train": BOTH, "objective": {"l2init": 1e-30}, "decays": {"head": 2.0, "embedding": 0.0}}
+    fit(classifier, bench.run(training, recipe))
+    end = clone(classifier.state_dict())
+    assert same_bytes(end["image.conv1.weight"], start["image.conv1.weight"])
+    moved = {name: (start[name] - end[name]).norm() / start[name].norm() for name in ("head.weight", "image.proj")}
+    assert moved["head.weight"] > 1.9 * moved["image.proj"] > 0
+
+
+def test_a_part_of_decays_that_is_not_trained_is_named(classifier: Classifier, bench: Bench) -> None:
+    with pytest.raises(UserError, match=r"methods\.mine\.decays: no part 'head' among what is trained"):
+        fit(classifier, bench.run({"train": ["image"], "decays": {"head": 2.0}}))
 
 
 def test_gradients_are_clipped_to_a_global_norm(

@@ -313,6 +313,34 @@ def test_flyp_is_watched_with_the_head_of_the_epoch(classifier: Classifier, benc
     assert same_bytes(classifier.state_dict()["head.weight"], rows[1])
 
 
+@pytest.mark.parametrize("convention", [Head(), Head(scaled=True, bias=True)])
+def test_a_trained_head_may_be_derived_at_the_end(bench: Bench, tmp_path: Path, convention: Head) -> None:
+    """options.head: derived (an earlier state of AutoFT's code); a trained bias is then zero again."""
+    classifier = zero_shot_classifier(bench.model, bench.head, convention)
+    training = {"train": ["text", "head"], "objective": {"flyp": 1, "ce": 1}, "options": {"head": "derived"}}
+    run = bench.run(training)
+    fit(classifier, run)
+    tuned = head_of(bench, run, tmp_path / "tuned")
+    scale = tuned["logit_scale"].exp() if convention.scaled else 1
+    torch.testing.assert_close(classifier.head.weight.detach(), scale * tuned["weight"], rtol=1e-5, atol=1e-5)
+    assert classifier.head.bias is None or not classifier.head.bias.any()
+
+
+@pytest.mark.parametrize("momentum", [None, 0.8])
+def test_watching_a_derived_head_leaves_the_trained_one_alone(
+    classifier: Classifier, bench: Bench, momentum: float | None
+) -> None:
+    start, ways = clone(classifier.state_dict()), []
+    training = {"train": ["text", "head"], "objective": {"flyp": 1, "ce": 1}, "ema": momentum}
+    for keep in ("last", "best"):
+        classifier.load_state_dict(start)
+        options = {"head": "derived"}
+        watch, history = fit_watched(classifier, bench, [1.0, 2.0, 3.0], keep, **training, options=options)
+        ways.append((history.terms, clone(classifier.state_dict())))
+    assert ways[0][0] == ways[1][0] and same_state(ways[0][1], ways[1][1])
+    assert same_state(watch.seen[-1], ways[1][1]), "what was watched is what is kept"
+
+
 @pytest.mark.parametrize(
     ("training", "moves"),
     [

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from surefoot.data import Data, split_folders
 from surefoot.job import job, paths
-from surefoot.resume import Resumable, fingerprint, state_folder
-from surefoot.surgical import adapt
+from surefoot.resume import cases_folder
+from surefoot.surgical import adapt, case_states
 from surefoot.tasks import load_task
 
 if TYPE_CHECKING:
@@ -18,9 +18,8 @@ if "snakemake" in globals():
         given, out = snakemake.params, snakemake.output
         model, head, sources = Path(snakemake.input.model), Path(snakemake.input.head), paths(snakemake.input.sources)
         data = Data(load_task(given.task), split_folders(snakemake.input.splits))
-        how = {"method": given.method, "rates": given.rates, "shots": given.shots}
-        mark = fingerprint(given.task, how, given.code, data.digests, model, head, *sources)
-        progress = Resumable(state_folder(Path(out.trials).parent), mark)
-        found = adapt(model, head, dict(zip(given.seeds, sources, strict=True)), data, progress=progress, **how)
+        by_seed, how = dict(zip(given.seeds, sources, strict=True)), {"method": given.method, "rates": given.rates}
+        folder = cases_folder(Path(out.trials).parent)
+        states = case_states(folder, given.task, data, by_seed, how, given.code, model, head)
+        found = adapt(model, head, by_seed, data, shots=given.shots, states=states, **how)
         found.write(Path(out.trials), Path(out.predictions), Path(out.factors), Path(out.meter))
-        progress.discard()

@@ -20,7 +20,7 @@ from surefoot.data import Examples
 from surefoot.layers import named
 from surefoot.resume import Resumable
 from surefoot.seeds import torch_stream
-from surefoot.surgical import Case, Sources
+from surefoot.surgical import Case, Sources, States
 
 SAVE_SECONDS = 20
 
@@ -83,11 +83,11 @@ def stream(
 
 
 def adapt_online(
-    sources: Sources, weights: dict[int, Any], rates: list[float], copies: int, progress: Resumable
+    sources: Sources, weights: dict[int, Any], rates: list[float], copies: int, states: States
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Stream target_test of every target and seed through the source model.
 
-    The rate is the one with the highest accuracy on a stream of target_val, the only use of labels. `progress` holds
+    The rate is the one with the highest accuracy on a stream of target_val, the only use of labels. `states` holds
     finished cases and the states of unfinished streams.
 
     Returns trials (seed, target, learning_rate, validation, chosen) and per-image rows (seed, target, cluster, label,
@@ -95,7 +95,7 @@ def adapt_online(
     """
     cases = [Case(target, seed, 1) for target in sources.data.task.targets for seed in weights]
     bar = tqdm(cases, desc=f"{sources.name} online on {sources.data.task.name}")
-    found = [_adapt_case(sources, case, weights[case.seed], rates, copies, progress) for case in bar]
+    found = [_adapt_case(sources, case, weights[case.seed], rates, copies, states(case)) for case in bar]
     tables = [pd.DataFrame(result["predictions"]) for result in found]
     return pd.DataFrame([row for result in found for row in result["trials"]]), pd.concat(tables, ignore_index=True)
 

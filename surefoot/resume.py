@@ -27,6 +27,11 @@ def state_folder(output: Path) -> Path:
     return Path(output.parts[0], ".state", *output.parts[1:])
 
 
+def cases_folder(output: Path) -> Path:
+    """Where the finished cases of an output below results/ are kept, for other experiments that share them."""
+    return Path(output.parts[0], ".cases", *output.parts[1:])
+
+
 class Resumable:
     """A folder of named states that belongs to one fingerprint of a job.
 

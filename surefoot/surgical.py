@@ -5,6 +5,7 @@ method gets the same grid of learning rates; rate and epoch are those best on ta
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from surefoot.interpolate import check_alike
 from surefoot.layers import layers
 from surefoot.metrics import ACCURACY
 from surefoot.passes import predict
-from surefoot.records import load_trained, metered
+from surefoot.records import load_trained, metered, versions
 from surefoot.references import References
-from surefoot.resume import Resumable
+from surefoot.resume import Resumable, fingerprint
 from surefoot.tasks import Target
 from surefoot.train import Run, fit
 
@@ -41,6 +42,26 @@ class Case:
 
     def __str__(self) -> str:
         return f"{self.target.name} {self.shots} shots seed {self.seed}"
+
+
+States = Callable[[Case], Resumable]
+
+
+def case_states(folder: Path, task: dict[str, Any], data: Data, sources: dict[int, Path], *others: Any) -> States:
+    """Saved states of each case, which belong to what decides that case and outlive the job.
+
+    So another corruption, seed or number of shots reruns the job, but none of the cases that it already has; and
+    experiments that share cases do not undo each other's. `others` are what all cases share: method, code, model, …
+    """
+    own = {key: value for key, value in task.items() if key != "corruptions"}  # these only say which cases there are
+    shared = fingerprint(own, versions(), *others)
+    weights = {seed: fingerprint(path) for seed, path in sources.items()}
+
+    def states(case: Case) -> Resumable:
+        mark = fingerprint(shared, weights[case.seed], data.splits[case.target.split].digest)
+        return Resumable(folder / str(case), mark)
+
+    return states
 
 
 @dataclass(frozen=True)
@@ -68,7 +89,7 @@ def adapt(
     method: dict,
     rates: list[float],
     shots: list[int],
-    progress: Resumable,
+    states: States,
 ) -> Adaptation:
     """Adapt the source model of every seed to every target with every number of shots and every rate.
 
@@ -78,15 +99,16 @@ def adapt(
         method: resolved entry: name, training, recipe, metric.
         rates: learning rates that are tried; a method that trains nothing has none.
         shots: labelled target images a class.
-        progress: finished cases and states of unfinished runs.
+        states: case -> its result where it is finished, and the states of its unfinished runs.
 
     Raises UserError when a class has no target image, or a source model does not fit the task.
     """
     shared = Sources(model, load_state(head), data, method)
     cases = [Case(target, seed, n) for target in data.task.targets for n in shots for seed in sources]
+    progress = [states(case) for case in cases]
     with metered(0) as cost:
-        bar = tqdm(cases, desc=f"{method['name']} on {data.task.name}")
-        found = [shared.adapt(case, sources[case.seed], rates, progress) for case in bar]
+        bar = tqdm(zip(cases, progress, strict=True), f"{method['name']} on {data.task.name}", len(cases))
+        found = [shared.adapt(case, sources[case.seed], rates, its) for case, its in bar]
     for result in found:
         logger.log(logging.WARNING if result["lacking"] else logging.INFO, result["used"])
     keys = ("trials", "predictions", "factors")
@@ -100,7 +122,7 @@ def adapt(
         trials=pd.DataFrame(trials).assign(**named),
         predictions=pd.concat([pd.DataFrame(part) for part in predictions], ignore_index=True),
         factors=pd.DataFrame(factors, columns=["seed", "target", "shots", "epoch", "layer", "factor"]),
-        cost=cost,
+        cost=cost | {"resumed": any(its.resumed for its in progress)},
     )
 
 

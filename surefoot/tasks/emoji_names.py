@@ -236,7 +236,7 @@ def fold_part(rank: int, seed: int) -> str:
 CLASS_WORD_SHARE = 1 / 3
 # Like CLIP, the embedded model has seen the style of the fine-tuning data less than the world it is tested on: half of
 # the Twemoji pairs are held out, so that fine-tuning on Twemoji has something to teach.
-HELD_OUT_SHARES = {"twemoji": 0.5, "openmoji": 0.15, "line": 0.15, "glyph": 0.15}
+HELD_OUT_SHARES = {"twemoji": 0.72, "openmoji": 0.15, "line": 0.15, "glyph": 0.15}
 
 
 def has_class_word(concept: str) -> bool:

@@ -18,7 +18,7 @@ from surefoot.files import UserError, sha256, write_json
 from surefoot.online import adapt_online, marginal_entropy, stream
 from surefoot.passes import predict
 from surefoot.resume import Resumable
-from surefoot.surgical import Adaptation, Sources, adapt
+from surefoot.surgical import Adaptation, Case, Sources, adapt, case_states
 from surefoot.tasks import Part, Selection, Target
 from tests.tiny import TASK, clone, same_state, select
 
@@ -69,11 +69,17 @@ def run(model: Path, head: State, target_data: Data, source: Path, tmp_path: Pat
     save_state(tmp_path / "head.safetensors", head)
 
     def adapt_with(
-        method: dict, data: Data = target_data, folder: str = "state", seeds: tuple = (0,), shots: tuple = (1,)
+        method: dict,
+        data: Data = target_data,
+        folder: str = "state",
+        seeds: tuple = (0,),
+        shots: tuple = (1,),
+        corruptions: tuple = (),
     ) -> Adaptation:
-        progress = Resumable(tmp_path / folder, "job")
         sources = dict.fromkeys(seeds, source)
-        return adapt(model, tmp_path / "head.safetensors", sources, data, method, RATES, list(shots), progress)
+        task = {"name": "tiny", "corruptions": corruptions}
+        states = case_states(tmp_path / folder, task, data, sources, method)
+        return adapt(model, tmp_path / "head.safetensors", sources, data, method, RATES, list(shots), states)
 
     return adapt_with
 
@@ -140,6 +146,53 @@ def test_a_killed_job_goes_on_and_ends_the_same(run: Callable, monkeypatch: pyte
     assert again.cost["resumed"] and not whole.cost["resumed"] and whole.cost["images_per_second"] > 0
     pd.testing.assert_frame_equal(whole.trials, again.trials)
     pd.testing.assert_frame_equal(whole.predictions, again.predictions)
+
+
+def test_finished_cases_serve_jobs_that_ask_for_others_besides(
+    run: Callable, target_data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More shots, seeds and targets adapt only what is new; the rows are those of a job that begins from nothing."""
+    adapted, fit = [], surgical.fit
+    monkeypatch.setattr(surgical, "fit", lambda classifier, run: adapted.append(run.name) or fit(classifier, run))
+    method, more = entry(["head"]), Data.__new__(Data)
+    target = target_data.task.targets[0]
+    more.task = replace(target_data.task, targets=(target, replace(target, name="moved too")))
+    more.splits = target_data.splits
+    first = run(method, corruptions=("moved",))
+    wide = {"seeds": (0, 1), "shots": (1, 2), "corruptions": ("moved", "moved too")}
+    adapted.clear()
+    second = run(method, more, **wide)
+    assert len(adapted) == (2 * 2 * 2 - 1) * len(RATES) and not any("moved 1 shots seed 0" in name for name in adapted)
+    assert second.cost["resumed"] and not first.cost["resumed"]
+    pd.testing.assert_frame_equal(second.trials, run(method, more, "fresh", **wide).trials)
+    kept = [path.relative_to(tmp_path / "state") for path in (tmp_path / "state").rglob("*.pt")]
+    assert len(kept) == 8 and all(
+        (tmp_path / "state" / path).read_bytes() == (tmp_path / "fresh" / path).read_bytes() for path in kept
+    )
+    adapted.clear()
+    again = run(method, corruptions=("moved",))
+    assert adapted == [], "the smaller job's case is still there"
+    pd.testing.assert_frame_equal(first.predictions, again.predictions)
+
+
+@pytest.mark.parametrize("changed", ["method", "task", "source", "split"])
+def test_a_case_is_adapted_anew_when_anything_that_decides_it_changes(
+    changed: str, target_data: Data, source: Path, tmp_path: Path
+) -> None:
+    case = Case(target_data.task.targets[0], 0, 1)
+
+    def states(task: dict, method: str) -> Resumable:
+        return case_states(tmp_path / "cases", task, target_data, {0: source}, method)(case)
+
+    task, method = {"name": "tiny", "concepts": None}, "method"
+    states(task, method).save("a.pt", {})
+    assert states(task, method).load("a.pt") == {}
+    if changed == "source":
+        source.write_bytes(source.read_bytes() + b" ")
+    if changed == "split":
+        target_data.splits = {"plain": replace(target_data.splits["plain"], digest="other")}
+    task, method = task | {"concepts": 12 if changed == "task" else None}, "other" if changed == "method" else method
+    assert states(task, method).load("a.pt") is None
 
 
 def test_the_log_says_how_many_images_a_class_really_has(run: Callable, caplog: pytest.LogCaptureFixture) -> None:
@@ -257,7 +310,9 @@ def test_a_killed_online_job_goes_on_and_ends_the_same(
         steps.clear()
         monkeypatch.setattr(online, "marginal_entropy", counted)
         arm = Sources(model, head, target_data, entry(["image"]))
-        found = adapt_online(arm, {0: source, 1: source}, [1e-3, 1e-1], 3, Resumable(tmp_path / folder, "job"))
+        sources = {0: source, 1: source}
+        states = case_states(tmp_path / folder, {}, target_data, sources)
+        found = adapt_online(arm, sources, [1e-3, 1e-1], 3, states)
         for number, table in enumerate(found):
             table.to_parquet(tmp_path / f"{number}.parquet")
         return tuple((tmp_path / f"{number}.parquet").read_bytes() for number in range(2))
@@ -269,7 +324,7 @@ def test_a_killed_online_job_goes_on_and_ends_the_same(
             run(f"killed at {dies_at}", dies_at)
         assert run(f"killed at {dies_at}") == whole
         assert len(steps) == all_steps - dies_at + 1, "no image is gone through twice"
-    names = {path.name for path in (tmp_path / "whole").glob("*.pt")}
+    names = {path.name for path in (tmp_path / "whole").glob("*/*.pt")}
     assert names == {"moved 1 shots seed 0.pt", "moved 1 shots seed 1.pt"}, "finished cases need no streams"
 
 
@@ -287,8 +342,8 @@ def test_online_adaptation_reads_labels_of_target_val_only(
                 return replace(chosen, labels=chosen.labels[::-1].copy()) if part.fold == "test" else chosen
 
             data.task = replace(target_data.task, select=spoilt)
-        arm, progress = Sources(model, head, data, entry(["head"])), Resumable(tmp_path / f"state-{spoil}", "job")
-        found.append(adapt_online(arm, {0: source}, [1e-3, 1e-1], 3, progress))
+        states = case_states(tmp_path / f"state-{spoil}", {}, data, {0: source})
+        found.append(adapt_online(Sources(model, head, data, entry(["head"])), {0: source}, [1e-3, 1e-1], 3, states))
     pd.testing.assert_frame_equal(found[0][0], found[1][0])
     assert found[0][1]["predicted"].tolist() == found[1][1]["predicted"].tolist()
     assert found[0][0]["chosen"].sum() == 1

@@ -105,11 +105,8 @@ def draw_lengths(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
 
 def draw_without(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """What leaving out a term changes on validation images, a point per search, a bar for their mean."""
-    spaces = list(points.groupby([*CELL, "space"], sort=False))
-    figure, axes = plt.subplots(
-        1, len(spaces), figsize=(4.0 * len(spaces), 3.0), squeeze=False, sharex=True, layout="constrained"
-    )
-    for ((_, _, space), rows), axis in zip(spaces, axes.flat, strict=True):
+    figure, shown = panels(points.groupby([*CELL, "space"], sort=False), 4.0, 3.0, sharex=True)
+    for ((_, _, space), rows), axis in shown:
         terms = list(dict.fromkeys(rows["without"]))[::-1]
         mean = rows.groupby("without")["difference"].mean().loc[terms]
         axis.barh(range(len(terms)), mean, color="#4c78a8", height=0.7)
@@ -118,5 +115,4 @@ def draw_without(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
         axis.axvline(0, color="0.3", linewidth=0.8)
         axis.set(title=f"{story['labels'][space]}, without", xlabel="points on validation images")
         axis.grid(True, axis="x")
-        axis.set_axisbelow(True)
     return figure

@@ -19,6 +19,7 @@ rule search:
         model="results/models/{model}",
         head="results/zeroshot/{task}/{model}/head.safetensors",
         bases=SEARCHES.base_weights,
+        base_records=SEARCHES.base_records,
         splits=PLAN.splits,
     output:
         trials=SEARCHES.trial_files(SEARCH),
@@ -49,6 +50,7 @@ use rule search as search_shard with:
         model="results/models/{model}",
         head="results/zeroshot/{task}/{model}/head.safetensors",
         bases=SEARCHES.base_weights,
+        base_records=SEARCHES.base_records,
         splits=PLAN.splits,
         history=SEARCHES.history,
     output:
@@ -102,6 +104,7 @@ use rule finetune as finetune_learned with:
         head="results/zeroshot/{task}/{model}/head.safetensors",
         objective=f"{SEARCH}/objective.yaml",
         bases=SEARCHES.base_weights,
+        base_records=SEARCHES.base_records,
         splits=PLAN.splits,
     output:
         weights=f"{FINAL}/weights.safetensors",
@@ -150,6 +153,7 @@ rule search_lengths:
         model="results/models/{model}",
         head="results/zeroshot/{task}/{model}/head.safetensors",
         bases=SEARCHES.base_weights,
+        base_records=SEARCHES.base_records,
         splits=PLAN.splits,
     output:
         scores=f"{SEARCH}/lengths.parquet",
@@ -180,6 +184,7 @@ use rule search_lengths as search_without with:
         head="results/zeroshot/{task}/{model}/head.safetensors",
         objective=f"{SEARCH}/objective.yaml",
         bases=SEARCHES.base_weights,
+        base_records=SEARCHES.base_records,
         splits=PLAN.splits,
     output:
         scores=f"{SEARCH}/without.parquet",

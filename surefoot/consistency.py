@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from surefoot.mistakes import suggestion
+from surefoot.spaces import Dimension
 
 if TYPE_CHECKING:
     from surefoot.config import Config
@@ -161,10 +162,26 @@ def _searches(config: "Config") -> Iterator[str]:
     from surefoot.config import changed
 
     search = config.search
+    if search.spaces:
+        folds = [sum(seed % 3 == fold for seed in search.seeds) for fold in range(3)]
+        if len(set(filter(None, folds))) > 1:
+            yield f"search.seeds: {search.seeds} are {folds} searches on the three folds; give each equally many"
+        if missing := sorted({seed % 3 for seed in search.seeds} - {seed % 3 for seed in config.seeds}):
+            yield f"search.seeds: no seed of the run is on fold {missing[0]}, so nothing to compare with"
     for name in search.spaces:
         if name in config.methods:
             yield f"spaces.{name}: there is a method of this name; choose another"
         space = config.spaces[name]
+        base = config.methods[space.method].base
+        if base and (search.final_seeds > 1 or set(search.seeds) - set(config.seeds)):
+            yield (
+                f"spaces.{name}: {space.method} starts from {base}, which is trained for the seeds of the run only: "
+                "search.seeds must be among them and search.final_seeds 1"
+            )
+        if name in search.without.spaces and not any(
+            key.startswith("objective.") and isinstance(d, Dimension) for key, d in space.dimensions.items()
+        ):
+            yield f"search.without.spaces: {name} learns no terms to leave out"
         for recipe in dict.fromkeys(config.tasks[task].recipe for task in config.run.tasks):
             training, how = entry = [part.model_dump() for part in config.resolve(space.method, recipe)]
             if how["optimizer"] == "lbfgs" or not training["train"]:

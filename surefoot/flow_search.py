@@ -78,6 +78,10 @@ class Searches:
         folder = f"results/finetune/{wildcards.task}/{wildcards.model}/{base}/seed-{seed}"
         return [f"{folder}/weights.safetensors"] if base else []
 
+    def base_records(self, wildcards: Any) -> list[str]:
+        """Records of the runs that a search or a final run starts from."""
+        return [path.replace("weights.safetensors", "record.json") for path in self.base_weights(wildcards)]
+
     def final_seeds(self, search_seed: int) -> list[int]:
         """Seeds of a search's final runs: the search's own first, all on its fold and none another search's."""
         step = 3 * (max(self.how.seeds) // 3 + 1)

@@ -129,7 +129,9 @@ def export_studies(searches: list[list[Trial]], spaces: dict[str, dict[str, Any]
 
 
 def importances(trials: list[Trial], space: dict[str, Any]) -> dict[str, float]:
-    """Share of the variance of the scores that each dimension explains (fANOVA), largest first.
+    """Relative importance of each dimension for the scores (fANOVA), largest first; they sum to 1.
+
+    Its variance is that of a model of the scores, so noise does not show.
 
     Dimensions that some trials lack (optional ones) are left out, as Optuna does. Empty for fewer than two scores.
     """

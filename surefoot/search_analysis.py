@@ -51,7 +51,7 @@ def score_without(arena: Arena, learned: dict[str, Any], repeats: int, progress:
     for repeat, term in tqdm([(r, t) for r in range(repeats) for t in variants], desc=f"{arena.space['name']} without"):
         name = f"without-{term}-{repeat}.pt"
         if not (found := progress.load(name)):
-            changed = learned | ({term: None} if term else {}) | ({"seed": repeat} if repeat else {})
+            changed = learned | ({term: None} if term else {}) | ({"seed": f"repeat {repeat}"} if repeat else {})
             score, reason = arena.attempt(changed, repeat, settings)
             found = {"without": term.removeprefix("objective."), "repeat": repeat, "score": score, "reason": reason}
             progress.save(name, found)

@@ -48,7 +48,7 @@ def draw_learned(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     figure, axis = plt.subplots(figsize=(1.2 + 0.75 * max(len(terms), 4), 3.2), layout="constrained")
     for offset, (colour, space) in enumerate(zip(colours(len(spaces)), spaces, strict=True)):
         rows = points[points["space"] == space]
-        x = rows["term"].map(terms.index) + (offset - (len(spaces) - 1) / 2) * 0.16
+        x = rows["term"].map(terms.index) + (offset - (len(spaces) - 1) / 2) * 0.8 / len(spaces)
         axis.plot(x, rows["weight"], "o", color=colour, markersize=5, alpha=0.8, label=story["labels"][space])
     axis.set_yscale("log")
     axis.set_xticks(range(len(terms)), terms, rotation=30, ha="right")
@@ -78,7 +78,7 @@ def draw_importances(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
             place, rows["mean"], xerr=span, color="#4c78a8", height=0.7, ecolor="0.3", error_kw={"linewidth": 0.8}
         )
         axis.set_yticks(place, rows["key"].str.removeprefix("objective."))
-        axis.set(title=story["labels"][space], xlabel="share of the scores' variance (fANOVA)", xlim=(0, 1))
+        axis.set(title=story["labels"][space], xlabel="relative importance (fANOVA)", xlim=(0, 1))
         axis.grid(True, axis="x")
         axis.set_ylim(-0.6, tallest - 0.4)
     return figure

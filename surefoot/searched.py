@@ -37,26 +37,60 @@ def searched_systems(results: Results) -> list[System]:
 
 
 def search_table(results: Results, costs: pd.DataFrame) -> pd.DataFrame:
-    """Searched methods on the test sets, beside zero-shot and FT on the same folds, with what the search cost."""
+    """Searched methods on the test sets, beside zero-shot and FT on the same folds.
+
+    Every row says how many labelled validation images chose its trial, epoch or alpha (FT's recipe was chosen before),
+    and how many inner steps the search took, in those of one final run.
+    """
     cells = [results.id_test, *results.ood_tests, AVERAGE]
-    rows = [results.estimate(system, cell) for system in searched_systems(results) for cell in cells]
-    columns = ["trials", "failed", "labelled_images", "steps_of_final_run", "overhead"]
-    per_space = costs.rename(columns={"space": "method"}).groupby(["task", "model", "method"])[columns].mean()
-    return pd.DataFrame(rows).merge(per_space.reset_index(), how="left")
+    here = costs[(costs["task"] == results.task) & (costs["model"] == results.model)]
+    numbers = ["labelled_images", "trials", "failed", "steps_ratio", "best_epoch"]
+    budgets = here.groupby("space")[numbers].mean()
+    rows = []
+    for system in searched_systems(results):
+        budget = budgets.loc[system.method].to_dict() if system.method in results.searched else {}
+        labels = _labels(results, system, budget)
+        shown = {key: budget.get(key, float("nan")) for key in ("trials", "failed", "steps_ratio")}
+        rows += [results.estimate(system, cell) | labels | shown for cell in cells]
+    return pd.DataFrame(rows)
 
 
-def search_effects(results: Results) -> list[tuple[System, System]]:
-    """What is compared: every searched method with FT at its recipe, and with the reference of the searches."""
+def _labels(results: Results, system: System, budget: dict[str, float]) -> dict[str, float]:
+    """Labelled images per search of each validation set that a row has used."""
+    one = results.metrics[(results.metrics["metric"] == results.metric) & (results.metrics["space"] == "weights")]
+    one = one[(one["method"] == system.method) & (one["alpha"] == one["alpha"].min())]
+    sizes = one.groupby("eval_set")["n"].mean()
+    used = {"id_val": 0.0, "ood_val": 0.0}
+    if budget:
+        used[results.story["search"]["spaces"][system.method]["eval_set"]] = budget["labelled_images"]
+        if budget["best_epoch"]:
+            used["id_val"] = float(sizes["id_val"])
+    if system.label.endswith("(ood_val)"):
+        used["ood_val"] = float(sizes["ood_val"])
+    return {f"{name}_labels": count for name, count in used.items()}
+
+
+def search_effects(results: Results) -> list[tuple[str, System, System]]:
+    """What is compared, with a name: learned objectives and searched baselines with FT at its recipe and with the
+    reference of the searches, and every other arm with the first."""
     by_method: dict[str, System] = {}
     if not results.searched:
         return []
     for system in searched_systems(results):
         by_method.setdefault(system.method, system)
-    reference = results.story["search"]["reference"]
-    pairs = [(by_method[space], by_method[results.story["reference"]]) for space in results.searched]
+    spaces, reference = results.story["search"]["spaces"], results.story["search"]["reference"]
+
+    def kind(space: str) -> str:
+        dimensions = next(iter(spaces[space]["dimensions"].values()))
+        free = [key for key, d in dimensions.items() if key.startswith("objective.") and isinstance(d, dict)]
+        return "learned objective" if len(free) > 1 else "searched baseline"
+
+    pairs = [(kind(space), by_method[space], by_method[results.story["reference"]]) for space in results.searched]
     if reference in by_method:
-        pairs += [(by_method[space], by_method[reference]) for space in results.searched if space != reference]
-    return pairs
+        others = [space for space in results.searched if space != reference]
+        pairs += [(kind(space), by_method[space], by_method[reference]) for space in others]
+    first, *others = results.searched
+    return pairs + [("arm", by_method[space], by_method[first]) for space in others if first != reference != space]
 
 
 def trials_table(files: list[Path]) -> pd.DataFrame:
@@ -81,7 +115,10 @@ def learned_table(files: list[Path]) -> pd.DataFrame:
 
 
 def costs_table(objectives: list[Path], meters: list[Path], finals: list[Path]) -> pd.DataFrame:
-    """Per search: labelled images, trials, and its steps over those of one final run; `finals` are their records."""
+    """Per search: labelled images, trials, its steps over those of one final run, whether that chose its epoch.
+
+    `finals` are the records of the final runs.
+    """
     rows = []
     for objective, meter in zip(objectives, meters, strict=True):
         found, steps = read_objective(objective), read_json(meter)["steps"]
@@ -91,8 +128,8 @@ def costs_table(objectives: list[Path], meters: list[Path], finals: list[Path]) 
         final = np.mean([_steps(record) for record in records])
         rows.append(
             {key: found[key] for key in (*KEYS, "trials", "failed")}
-            | {"labelled_images": found["validation_images"], "steps": steps, "steps_of_final_run": final}
-            | {"overhead": steps / final}
+            | {"labelled_images": found["validation_images"], "steps_ratio": steps / final}
+            | {"best_epoch": records[0]["method"]["recipe"]["keep"] == "best"}
         )
     return pd.DataFrame(rows)
 
@@ -103,7 +140,7 @@ def _steps(record: dict[str, Any]) -> int:
 
 
 def importances_table(files: list[Path], story: dict[str, Any]) -> pd.DataFrame:
-    """How much of the variance of the scores each dimension explains (fANOVA), per search; they sum to 1."""
+    """Relative importance of each dimension for the scores (fANOVA), per search; they sum to 1."""
     from surefoot.proposals import importances
 
     rows = []
@@ -112,14 +149,14 @@ def importances_table(files: list[Path], story: dict[str, Any]) -> pd.DataFrame:
         about = {key: trials[0][key] for key in KEYS}
         found = importances(trials, story["search"]["spaces"][about["space"]]["dimensions"][about["task"]])
         rows += [about | {"key": key, "importance": share} for key, share in found.items()]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*KEYS, "key", "importance"])
 
 
 def lengths_table(files: list[Path]) -> pd.DataFrame:
     """How well short runs rank what full runs find good.
 
     Per search and number of steps: rank correlation of the scores (Spearman), and the full-run score of the proposal
-    that the short runs put first, beside the best full-run score. Proposals that failed in either are left out.
+    that the short runs put first, beside the best full-run score. A run that failed ranks last, with a score of 0.
     """
     rows = []
     for path in files:
@@ -127,7 +164,7 @@ def lengths_table(files: list[Path]) -> pd.DataFrame:
         wide = scores.pivot_table(index="number", columns="steps", values="score", dropna=False)
         about = {key: scores[key].iloc[0] for key in KEYS}
         for steps in (column for column in wide if column):
-            both = wide[[steps, 0]].dropna()
+            both = wide[[steps, 0]].fillna(0.0)
             ranks = both.rank()
             rows.append(
                 about

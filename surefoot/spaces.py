@@ -74,7 +74,7 @@ class Space(Section):
     )
     eval_set: Literal["ood_val", "id_val"] = Field("ood_val", description="Validation set that scores the trials.")
     images: int | None = Field(None, gt=1, description="Size of that set; null: all its images.")
-    balanced: bool = Field(True, description="Draw these images evenly over the classes, else uniformly.")
+    balanced: bool = Field(True, description="With images: draw them evenly over the classes, else uniformly.")
     changed: bool = Field(
         False, description="Score on images with the training run's random changes, as AutoFT's released code does."
     )
@@ -83,7 +83,8 @@ class Space(Section):
     )
     trial: dict[str, Any] = Field(
         default={"steps": 40, "schedule": "constant", "warmup": 0},
-        description="What a trial changes of the base method's entry beside the dimensions: its few inner steps.",
+        description="What a trial changes of the base method's entry beside the dimensions: its few inner steps. "
+        "Replaced whole: with steps alone, schedule and warm-up are the recipe's.",
     )
     final: dict[str, Any] = Field(
         default={"keep": "best"},

@@ -62,6 +62,7 @@ def _search(config: Config) -> dict[str, Any]:
     return {
         "spaces": {name: space(name) for name in how.spaces},
         "trials": how.trials,
+        "seeds": list(how.seeds),
         "reference": how.reference or (how.spaces[-1] if how.spaces else ""),
         "compared_seeds": [seed for seed in config.seeds if seed % 3 in folds],
     }

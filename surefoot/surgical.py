@@ -113,7 +113,7 @@ def adapt(
         logger.log(logging.WARNING if result["lacking"] else logging.INFO, result["used"])
     keys = ("trials", "predictions", "factors")
     trials, predictions, factors = ([row for result in found for row in result[key]] for key in keys)
-    cost["resumed"] = progress.resumed
+    cost["resumed"] = any(its.resumed for its in progress)
     if shared.training.train:
         images = sum(trial["images"] for trial in trials) * shared.recipe.epochs
         cost["images_per_second"] = round(images / max(cost["seconds"], 1e-3), 1)  # a resumed job may have none left
@@ -122,7 +122,7 @@ def adapt(
         trials=pd.DataFrame(trials).assign(**named),
         predictions=pd.concat([pd.DataFrame(part) for part in predictions], ignore_index=True),
         factors=pd.DataFrame(factors, columns=["seed", "target", "shots", "epoch", "layer", "factor"]),
-        cost=cost | {"resumed": any(its.resumed for its in progress)},
+        cost=cost,
     )
 
 

@@ -157,15 +157,14 @@ def effects_table(results: Results) -> pd.DataFrame:
             for name in (results.id_test, AVERAGE):
                 claim(f"2 WiSE-FT, alpha {rule}", "higher", rules[rule], other, name)
     for method in filter(results.trained, results.methods):
-        if method != reference:
+        if method != reference and method not in results.searched:
             system = System(method, results.story["labels"][method], (results.constant(method, 1.0),))
             for name in (results.id_test, AVERAGE):
                 claim(f"3 method against {tuned.label}", "", system, tuned, name)
-    for system, other in search_effects(results):
+    for kind, system, other in search_effects(results):
         for name in (results.id_test, AVERAGE):
-            claim(
-                f"4 learned objective against {other.label}", "higher" if name == AVERAGE else "", system, other, name
-            )
+            expected = "higher" if name == AVERAGE and kind == "learned objective" else ""
+            claim(f"4 {kind} against {other.label}", expected, system, other, name)
     for pair in results.pairs:
         alone, weights, outputs = [s for s in ensemble_systems(results) if s.method == pair]
         for system in (weights, outputs):
@@ -283,11 +282,12 @@ def _layout_surgical(table: pd.DataFrame) -> pd.DataFrame:
 
 def _layout_search(table: pd.DataFrame) -> pd.DataFrame:
     wide = _wide(table, ["task", "model", "label", "alpha"])
-    budgets = table.drop_duplicates("label").set_index("label")
-    for column, digits in (("labelled_images", 0), ("trials", 0), ("overhead", 2)):
-        shown = wide["label"].map(budgets[column])
-        wide[column] = shown.map(lambda value, digits=digits: "" if pd.isna(value) else f"{value:.{digits}f}")
-    return wide
+    budgets = table.drop_duplicates(["task", "model", "label"]).drop(columns=["alpha"])
+    columns = ["id_val_labels", "ood_val_labels", "trials", "steps_ratio"]
+    found = wide.merge(budgets[["task", "model", "label", *columns]], how="left")
+    for column, digits in zip(columns, (0, 0, 0, 1), strict=True):
+        found[column] = found[column].map(lambda value, digits=digits: "" if pd.isna(value) else f"{value:.{digits}f}")
+    return found
 
 
 def _layout_trials(table: pd.DataFrame) -> pd.DataFrame:
@@ -316,6 +316,7 @@ LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
             index=["task", "model", "space", "search_seed", "trial", "score"],
             columns="key",
             values="learned",
+            aggfunc="first",
             sort=False,
         )
         .reset_index()

@@ -1,6 +1,7 @@
 """What a user can write, and the messages for mistakes."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,13 @@ def test_a_mistake_names_its_key_and_the_nearest_name(change: Callable[[dict], N
 
 
 def space(*path: str, value: Any) -> Callable[[dict], None]:
-    """A change of the search space `autoft`."""
-    return put("spaces", "autoft", *path, value=value)
+    """A change of the search space `autoft` alone, though others have its dimensions by a YAML alias."""
+
+    def change(raw: dict) -> None:
+        raw["spaces"]["autoft"] = deepcopy(raw["spaces"]["autoft"])
+        put("spaces", "autoft", *path, value=value)(raw)
+
+    return change
 
 
 def dimension(key: str, **how: Any) -> Callable[[dict], None]:
@@ -219,7 +225,7 @@ def test_a_mistake_in_a_search_is_said_once_for_tasks_of_several_recipes() -> No
     raw["tasks"]["other"] = raw["tasks"]["emoji-style"] | {"recipe": "clip"}
     raw["run"]["tasks"].append("other")
     parse_config(raw)
-    raw["spaces"]["autoft"]["dimensions"]["learnin_rate"] = {"low": 1, "high": 2}
+    dimension("learnin_rate", low=1, high=2)(raw)
     with pytest.raises(UserError) as caught:
         parse_config(raw)
     assert len(str(caught.value).splitlines()) == 2, str(caught.value)

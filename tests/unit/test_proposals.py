@@ -214,6 +214,18 @@ def test_qmc_is_scipys_scrambled_sobol_sequence() -> None:
     np.testing.assert_allclose(unit, points, atol=1e-12)
 
 
+@pytest.mark.parametrize("on", [True, False])
+def test_optional_dimensions_do_not_disturb_the_sequence_of_the_others(on: bool) -> None:
+    """The first trial fixes which dimensions the sequence has: z? always, z where it is on."""
+    unit = {"low": 0, "high": 1}
+    space = dimensions_of({"x": unit, "y": unit, "z": unit | {"optional": True}})
+    seed = next(s for s in range(99) if propose(space, "qmc", s, [], 1)[0]["z?"] is on)
+    points = qmc.Sobol(3 + on, scramble=True, seed=derive(seed, "sequence") % 2**32).random(16)
+    found = propose(space, "qmc", seed, [], 17)[1:]
+    assert {p["z?"] for p in found} == {True, False}
+    np.testing.assert_allclose([(p["x"], p["y"]) for p in found], points[:, :2], atol=1e-12)
+
+
 def test_qmc_covers_every_cell_of_a_grid() -> None:
     """64 points of a Sobol sequence: one in each of 8 x 8 cells."""
     unit = dimensions_of({"x": {"low": 0, "high": 1}, "y": {"low": 0, "high": 1}})

@@ -8,7 +8,7 @@ import pandas as pd
 
 from tests.workflow.conftest import SMOKE, snakemake
 
-UNSTEADY = {"meter.json", "inference.json", "cost.csv", "cost.md", "cost.tex", "report.html"}
+UNSTEADY = {"meter.json", "shard-0.meter.json", "shard-1.meter.json", "inference.json", "cost.csv", "cost.md", "cost.tex", "report.html"}
 
 
 def results(folder: Path) -> dict[str, str]:

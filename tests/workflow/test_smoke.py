@@ -16,7 +16,8 @@ def results(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted((folder / "results").rglob("*")):
         inside = path.relative_to(folder / "results")
-        steady = path.name not in UNSTEADY and not path.name.endswith("meter.json") and inside.parts[0] not in ("logs", "benchmarks")
+        steady = path.name not in UNSTEADY and inside.parts[0] not in ("logs", "benchmarks")
+        steady &= not path.name.endswith("meter.json")
         if path.is_file() and steady and ".snakemake" not in path.name:
             found[str(inside)] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found

@@ -1,0 +1,68 @@
+"""Tables of the searches from hand-made records."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from surefoot.searched import costs_table, learned_table, lengths_table, without_table
+from surefoot.tables import layout
+from surefoot.trials import running_best
+
+ABOUT = {"task": "t", "model": "m", "space": "s", "search_seed": 0}
+
+
+def parquet(path: Path, rows: list[dict]) -> Path:
+    pd.DataFrame(rows).assign(**ABOUT).to_parquet(path, index=False)
+    return path
+
+
+def test_short_runs_are_ranked_against_full_ones_and_failures_come_last(tmp_path: Path) -> None:
+    """After 5 steps the order is 0 < 1 < 2, in full 1 < 0 and 2 failed: ranks (1, 2, 3) against (3, 2, 1)."""
+    short, full = [10.0, 20.0, 30.0], [50.0, 40.0, np.nan]
+    rows = [{"number": n, "steps": 5, "score": score} for n, score in enumerate(short)]
+    rows += [{"number": n, "steps": 0, "score": score} for n, score in enumerate(full)]
+    [row] = lengths_table([parquet(tmp_path / "a.parquet", rows)]).to_dict("records")
+    assert row["correlation"] == pytest.approx(-1) and row["proposals"] == 3
+    assert (row["chosen"], row["best"]) == (0.0, 50.0), "short runs choose the one that failed"
+
+
+def test_leaving_out_a_term_is_paired_by_repeat(tmp_path: Path) -> None:
+    scores = {("", 0): 40.0, ("", 1): 44.0, ("flyp", 0): 41.0, ("flyp", 1): 41.0}
+    rows = [{"without": term, "repeat": repeat, "score": score} for (term, repeat), score in scores.items()]
+    [row] = without_table([parquet(tmp_path / "a.parquet", rows)]).to_dict("records")
+    assert (row["difference"], row["low"], row["high"]) == (-1.0, -3.0, 1.0)
+
+
+def objective(folder: Path, changes: dict) -> Path:
+    about = ABOUT | {"trial": 3, "score": 41.5, "eval_set": "ood_val", "metric": "top1", "trials": 6, "failed": 1}
+    folder.mkdir(parents=True)
+    (folder / "objective.yaml").write_text(yaml.safe_dump(about | {"validation_images": 50, "changes": changes}))
+    return folder / "objective.yaml"
+
+
+def test_what_was_learned_prints_numbers_and_words(tmp_path: Path) -> None:
+    table = learned_table([objective(tmp_path / "search", {"schedule": "cosine", "learning_rate": 1e-4})])
+    printed = layout("learned", table, {})
+    assert printed["schedule"].tolist() == ["cosine"] and printed["learning_rate"].tolist() == [1e-4]
+
+
+def test_the_steps_of_a_search_are_counted_in_final_runs(tmp_path: Path) -> None:
+    """Ten epochs of ceil(30 / 8) = 4 steps are 40; the search took 100."""
+    found = objective(tmp_path / "search", {"learning_rate": 1e-4})
+    (tmp_path / "search/meter.json").write_text(json.dumps({"steps": 100}))
+    record = tmp_path / "finetune/t/m/s@search-0/seed-0/record.json"
+    record.parent.mkdir(parents=True)
+    recipe = {"steps": None, "epochs": 10, "batch_size": 8, "keep": "best"}
+    record.write_text(json.dumps({"method": {"recipe": recipe}, "training_images": 30}))
+    [row] = costs_table([found], [tmp_path / "search/meter.json"], [record]).to_dict("records")
+    assert row["steps_ratio"] == 2.5 and row["labelled_images"] == 50 and row["best_epoch"]
+
+
+def test_the_best_so_far_passes_over_failures() -> None:
+    nan = float("nan")
+    assert running_best([nan, 2.0, nan, 1.0, 3.0])[1:] == [2.0, 2.0, 2.0, 3.0]
+    assert np.isnan(running_best([nan, 2.0])[0])

@@ -18,7 +18,7 @@ def task_card(task: Task, metric: str) -> str:
         for s in task.eval_sets
     )
     if task.targets:
-        shots = f"target_train: a few images a class of the val concepts; target_val: {Target.VALIDATION} others"
+        shots = f"target_train: a few images a class of the val concepts; target_val: {task.targets[0].validation} others"
         targets = "\n".join(f"| {t.name} | {t.title} | {t.split} |" for t in task.targets)
         head = "| target | images | prepared split |\n| --- | --- | --- |"
         sets += f"\n\n{shots}; target_test: the test concepts.\n\n{head}\n{targets}"

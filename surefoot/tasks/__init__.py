@@ -5,7 +5,8 @@ A task selects and relabels rows of prepared splits; tasks of one family share t
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, get_args
 
 from surefoot import config
 from surefoot.files import UserError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one prepared split: those that belong to 'train', 'val' or 'test' under a seed.
+    """Rows of one prepared split: those that belong to 'train', 'val' or 'test' under a seed; fold '' takes all.
 
     Attributes:
         take: per class only these of its clusters (first, behind the last), with one image each.
@@ -33,31 +34,39 @@ class Part:
 
 @dataclass(frozen=True)
 class EvalSet:
-    """A named set of images with one role."""
+    """A named set of images with one role.
+
+    Attributes:
+        columns: per label of these images the classes of the task that mean it: its logit is their largest (ObjectNet's
+            projection; single classes are the masks of ImageNet-R and A). Empty: labels are the task's classes.
+        metric: main metric of this set where it is not the task's.
+    """
 
     name: str
     title: str
     role: Role
     parts: tuple[Part, ...]
     note: str = ""
+    columns: tuple[tuple[int, ...], ...] = ()
+    metric: str = ""
 
 
 @dataclass(frozen=True)
 class Target:
     """A shifted domain with a few labelled images, to which a source model is adapted (Surgical Fine-Tuning).
 
-    target_val comes first within a class, so that it is the same for any number of training images.
+    target_val, `validation` images a class, comes first within a class, so that it is the same for any number of
+    training images.
     """
 
     name: str
     title: str
     split: str
-
-    VALIDATION = 2  # images a class in target_val
+    validation: int = 2
 
     def parts(self, shots: int) -> dict[Role, tuple[Part, ...]]:
         """Role -> rows, with `shots` training images a class (fewer where a class has no more)."""
-        first = self.VALIDATION
+        first = self.validation
         return {
             "target_train": (Part(self.split, "val", (first, first + shots), target=True),),
             "target_val": (Part(self.split, "val", (0, first), target=True),),
@@ -68,7 +77,7 @@ class Target:
 @dataclass(frozen=True)
 class Selection:
     """Rows of a prepared split: indices [N], labels [N], cluster names [N] (what intervals resample: near-duplicates
-    share one) and group names [N] (what the worst group is taken over)."""
+    share one) and group names [N] (what the worst group is taken over; '' is left out of it)."""
 
     rows: "np.ndarray"
     labels: "np.ndarray"
@@ -81,8 +90,12 @@ class Task:
     """A task with what its card tells: classes, prompts, eval sets, licences.
 
     Attributes:
+        dataset: folder of its prepared splits below results/data/.
         contexts: prompts over which CAR-FT compares the models; empty: the templates.
         contexts_note: what a reader should know of them.
+        note: what else the card says, such as where a role differs from the paper's.
+        exact: images are prepared as the model's own evaluation transform makes them, so a model of another resolution
+            is refused; else images are resized for it.
     """
 
     name: str
@@ -99,6 +112,8 @@ class Task:
     targets: tuple[Target, ...] = ()
     contexts: tuple[str, ...] = ()
     contexts_note: str = ""
+    note: str = ""
+    exact: bool = False
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -116,18 +131,27 @@ class Task:
         return 100 / len(self.classes)
 
 
-def build_task(name: str, entry: config.Task) -> Task:
-    """The task of a config entry. Raises UserError for an unknown class."""
-    from surefoot.tasks import emoji
+def family(name: str) -> ModuleType:
+    """The module of a family of data sets."""
+    # Named one by one, so that the digest of a job's code covers them.
+    from surefoot.tasks import breeds, cifar, domainnet, emoji, folder, imagenet, transfer, wilds
 
-    return {"emoji": emoji.build}[entry.family](name, entry)
+    known = (breeds, cifar, domainnet, emoji, folder, imagenet, transfer, wilds)
+    return {module.__name__.rpartition(".")[2]: module for module in known}[name]
+
+
+def build_task(name: str, entry: config.AnyTask) -> Task:
+    """The task of a config entry. Raises UserError for what its family does not know."""
+    return family(entry.family).build(name, entry)
 
 
 def load_task(entry: dict[str, Any]) -> Task:
     """The task of what a job is given of an entry: its name, and the keys that decide what is trained and tested."""
     settings = dict(entry)
     name = settings.pop("name")
+    kind = {get_args(k.model_fields["family"].annotation)[0]: k for k in config.TASK_KINDS}
     try:
-        return build_task(name, config.Task.model_validate({**settings, "recipe": "unused"}))
+        model = kind.get(settings["family"], config.BenchmarkTask)
+        return build_task(name, model.model_validate({**settings, "recipe": "unused"}))
     except ValueError as error:
         raise UserError(f"tasks.{name}: {error}") from None

@@ -42,7 +42,7 @@ STYLE_SETS = (
 )
 
 
-def build(name: str, entry: config.Task) -> Task:
+def build(name: str, entry: config.EmojiTask) -> Task:
     """The task of a config entry. Raises UserError for a class or a corruption that does not exist.
 
     Shifts: `style` (other drawings), `corrupt` (spoilt images), `subtype` (other subgroups of the same superclass), and
@@ -73,7 +73,7 @@ def build(name: str, entry: config.Task) -> Task:
     )
 
 
-def _targets(name: str, entry: config.Task) -> tuple[Target, ...]:
+def _targets(name: str, entry: config.EmojiTask) -> tuple[Target, ...]:
     if entry.shift == "style":
         return ()
     if entry.shift != "corrupt":
@@ -84,7 +84,7 @@ def _targets(name: str, entry: config.Task) -> tuple[Target, ...]:
     return tuple(Target(kind, kind.replace("_", " "), f"twemoji-{kind}-{SEVERITY}") for kind in entry.corruptions)
 
 
-def _select(classes: tuple[str, ...], entry: config.Task, part: Part, rows: "pd.DataFrame", seed: int) -> Selection:
+def _select(classes: tuple[str, ...], entry: config.EmojiTask, part: Part, rows: "pd.DataFrame", seed: int) -> Selection:
     """Rows of one part. With a limit of concepts, only the first of each class in fold order are used."""
     table = rows.assign(index=range(len(rows)))
     if entry.shift == "subtype":

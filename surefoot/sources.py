@@ -1,0 +1,56 @@
+"""Where data sets come from: the files that their makers distribute, with digests, and what a user must fetch by hand.
+
+No torch and no pandas here: the Snakefile imports this module.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class File:
+    """One distributed file.
+
+    Attributes:
+        name: its name on disk.
+        urls: where it can be fetched, tried in turn; empty: by hand only.
+        sha256, md5, git_blob: published digests (git_blob is what `git hash-object` prints); none: the digest is noted at
+            the first download and checked from then on.
+        size: bytes, 0 where not known.
+        to: folder, relative to the source's folder, into which an archive is extracted or a plain file is put.
+        strip: leading folders of an archive's members that are dropped.
+        password: of an encrypted zip.
+    """
+
+    name: str
+    urls: tuple[str, ...] = ()
+    sha256: str = ""
+    md5: str = ""
+    git_blob: str = ""
+    size: int = 0
+    to: str = "."
+    strip: int = 0
+    password: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as it is distributed.
+
+    Attributes:
+        name: lower case, as in results/raw/{name}/.
+        files: what is fetched and extracted.
+        needs: paths relative to the source's folder that must exist afterwards (or in a user's copy), so that a
+            half-extracted data set is named.
+        folders: where a user's copy may stand below `data_root`, tried in turn; '.' is data_root itself.
+        by_hand: what a user must do where a licence or a login is needed: which file, from where, to put where.
+        licence: one line.
+        size: bytes on disk after extraction, for the free-space check and the cards; 0 where not known.
+    """
+
+    name: str
+    files: tuple[File, ...]
+    needs: tuple[str, ...]
+    folders: tuple[str, ...]
+    licence: str
+    by_hand: str = ""
+    size: int = 0

@@ -102,7 +102,7 @@ def _places(schema: dict[str, Any]) -> dict[str, list[str]]:
             visit(inner, f"{path}.{key}" if path else key)
         if isinstance(values := _values(node), dict):
             visit(values, f"{path}.<name>")
-        for inner in (node.get("items"), *node.get("anyOf", [])):
+        for inner in (node.get("items"), *node.get("anyOf", []), *node.get("oneOf", [])):
             if inner:
                 visit(inner, f"{path}[]" if inner is node.get("items") else path)
 
@@ -136,8 +136,8 @@ def _kind(node: dict[str, Any]) -> str:
     if "$ref" in node:
         name = node["$ref"].rsplit("/", 1)[1]
         return f"[{name}](#{name.lower()})"
-    if "anyOf" in node:
-        return " or ".join(map(_kind, node["anyOf"]))
+    if options := node.get("anyOf") or node.get("oneOf"):
+        return " or ".join(map(_kind, options))
     if choices := node.get("enum", [node["const"]] if "const" in node else []):
         return ", ".join(f"`{choice}`" for choice in choices)
     kind = node.get("type")

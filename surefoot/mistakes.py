@@ -36,10 +36,17 @@ def _is_branch(part: str | int) -> bool:
 
 
 def _message(item: Any, model: type[BaseModel]) -> str:
-    path = [str(part) for part in item["loc"] if not _is_branch(part)]
+    whole = [str(part) for part in item["loc"] if not _is_branch(part)]
+    # pydantic puts the family into the place of a mistake in a task: tasks.<name>.<family>.<key>
+    path = whole[:2] + whole[3:] if whole[:1] == ["tasks"] and len(whole) > 3 else whole
     key = ".".join(path).removesuffix(".[key]")
     if item["type"] == "extra_forbidden":
-        return f"unknown key {key}{suggestion(path[-1], _fields_at(path[:-1], model))}"
+        return f"unknown key {key}{suggestion(path[-1], _fields_at(whole[:-1], model))}"
+    if item["type"] == "union_tag_not_found":
+        return f"missing key {key}.{item['ctx']['discriminator'].strip(chr(39))}"
+    if item["type"] == "union_tag_invalid":
+        field, known = (item["ctx"][name].replace("'", "") for name in ("discriminator", "expected_tags"))
+        return f"{key}.{field}: unknown value {item['ctx']['tag']!r}{suggestion(item['ctx']['tag'], known.split(', '))}"
     if item["type"] == "missing":
         return f"missing key {key}"
     if item["type"] == "literal_error":
@@ -57,7 +64,8 @@ def _fields_at(path: list[str], model: type[BaseModel]) -> list[str]:
     for part in path:
         node = _resolve(schema, node)
         free = next(iter(node.get("patternProperties", {}).values()), None) or node.get("additionalProperties")
-        inner = node.get("properties", {}).get(part) or free or node.get("items") or {}
+        tagged = {"$ref": ref} if (ref := node.get("discriminator", {}).get("mapping", {}).get(part)) else None
+        inner = tagged or node.get("properties", {}).get(part) or free or node.get("items") or {}
         node = inner if isinstance(inner, dict) else {}
     return list(_resolve(schema, node).get("properties", {}))
 

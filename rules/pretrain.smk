@@ -13,7 +13,6 @@ rule pretrain_model:
         "results/benchmarks/pretrain/emoji-clip.tsv"
     threads: 1
     resources:
-        gpu=1,
         mem_mb=COMPUTE_MB,
         runtime=480,
     params:
@@ -46,7 +45,6 @@ rule model_card:
         "results/logs/cards/emoji-clip.log",
     threads: 1
     resources:
-        gpu=1,
         mem_mb=COMPUTE_MB,
         runtime=30,
     params:

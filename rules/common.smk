@@ -33,5 +33,5 @@ wildcard_constraints:
     alpha=r"\d+(\.\d+)?",
 
 
-# Enough for the embedded model; raise it with --set-resources for larger ones. Local runs ignore it, clusters need it.
-COMPUTE_MB, LIGHT_MB = 3000, 2000
+# Memory in MB of rules that load no model. Local runs ignore it, clusters need it.
+LIGHT_MB = 2000

@@ -19,7 +19,7 @@ rule evaluate:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=COMPUTE_MB,
+        mem_mb=PLAN.compute_mb,
         runtime=240,
     params:
         task=PLAN.task_entry,
@@ -77,7 +77,7 @@ rule inference_cost:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=COMPUTE_MB,
+        mem_mb=PLAN.compute_mb,
         runtime=30,
     params:
         task=PLAN.task_entry,

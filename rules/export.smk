@@ -13,7 +13,7 @@ rule export_model:
         "results/logs/export/{task}/{model}/{method}/alpha-{alpha}.log",
     threads: 1
     resources:
-        mem_mb=COMPUTE_MB,
+        mem_mb=PLAN.compute_mb,
         runtime=30,
     params:
         task=PLAN.task_entry,

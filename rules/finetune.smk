@@ -23,7 +23,7 @@ rule finetune:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=COMPUTE_MB,
+        mem_mb=PLAN.compute_mb,
         runtime=720,
     params:
         task=PLAN.task_entry,

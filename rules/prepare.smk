@@ -34,7 +34,7 @@ rule fetch_model:
         "results/benchmarks/models/{model}.tsv"
     threads: 1
     resources:
-        mem_mb=COMPUTE_MB,
+        mem_mb=PLAN.compute_mb,
         runtime=60,
     params:
         source=PLAN.model_source,

@@ -13,8 +13,7 @@ rule pretrain_model:
         "results/benchmarks/pretrain/emoji-clip.tsv"
     threads: 1
     resources:
-        gpu=1,
-        mem_mb=COMPUTE_MB,
+        mem_mb=PLAN.compute_mb,
         runtime=480,
     params:
         how=PLAN.config.pretraining.model_dump(),
@@ -46,8 +45,7 @@ rule model_card:
         "results/logs/cards/emoji-clip.log",
     threads: 1
     resources:
-        gpu=1,
-        mem_mb=COMPUTE_MB,
+        mem_mb=PLAN.compute_mb,
         runtime=30,
     params:
         task=PLAN.task_entry_of("emoji-style"),

@@ -31,7 +31,7 @@ rule search:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=COMPUTE_MB,
+        mem_mb=PLAN.compute_mb,
         runtime=1440,
     params:
         task=PLAN.task_entry,
@@ -164,7 +164,7 @@ rule search_lengths:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=COMPUTE_MB,
+        mem_mb=PLAN.compute_mb,
         runtime=1440,
     params:
         task=PLAN.task_entry,

@@ -20,7 +20,7 @@ rule adapt:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=COMPUTE_MB,
+        mem_mb=PLAN.compute_mb,
         runtime=720,
     params:
         task=PLAN.task_entry,
@@ -52,7 +52,7 @@ rule adapt_online:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=COMPUTE_MB,
+        mem_mb=PLAN.compute_mb,
         runtime=720,
     params:
         task=PLAN.task_entry,

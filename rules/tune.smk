@@ -17,7 +17,7 @@ rule tune_method:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=COMPUTE_MB,
+        mem_mb=PLAN.compute_mb,
         runtime=1440,
     params:
         task=PLAN.task_entry,

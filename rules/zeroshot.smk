@@ -13,7 +13,7 @@ rule zero_shot:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=COMPUTE_MB,
+        mem_mb=PLAN.compute_mb,
         runtime=30,
     params:
         task=PLAN.task_entry,

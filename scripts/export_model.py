@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surefoot.device import pick_device
+from surefoot.device import use_cpu
 from surefoot.export import export_model
 from surefoot.job import job, paths
 from surefoot.tasks import load_task
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 if "snakemake" in globals():
     with job(snakemake.log[0]):
-        pick_device()
+        use_cpu()
         export_model(
             folder=Path(snakemake.input.model),
             head=Path(snakemake.input.head),

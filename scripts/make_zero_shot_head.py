@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
 def main(model: Path, task: dict, head: Path) -> None:
     """Embed class names and templates and write the head."""
-    pick_device()
     card = load_task(task)
-    save_state(head, zero_shot_head(model, card.prompt_names, card.templates))
+    save_state(head, zero_shot_head(model, card.prompt_names, card.templates, pick_device()))
 
 
 if "snakemake" in globals():

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from surefoot import config
 from surefoot.data import split_folders
-from surefoot.device import pick_device
+from surefoot.device import use_cpu
 from surefoot.job import job
 from surefoot.pretrain import pretrain
 from surefoot.resume import Resumable, fingerprint
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 if "snakemake" in globals():
     with job(snakemake.log[0]):
-        pick_device()
+        use_cpu()
         given, architecture = snakemake.params, Path(snakemake.input.architecture)
         splits = {name: read_split(folder) for name, folder in split_folders(snakemake.input.splits).items()}
         digests = {name: split.digest for name, split in splits.items()}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from surefoot import config
 from surefoot.clip import load_state
 from surefoot.data import Data, split_folders
-from surefoot.device import pick_device
+from surefoot.device import use_cpu
 from surefoot.files import atomic, read_json
 from surefoot.job import job
 from surefoot.model_card import draws, fine_tuning_gain, model_card, zero_shot_by_style
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 if "snakemake" in globals():
     with job(snakemake.log[0]):
-        pick_device()
+        use_cpu()
         given, model = snakemake.params, Path(snakemake.input.model)
         bootstrap = config.Bootstrap.model_validate(given.bootstrap)
         data = Data(load_task(given.task), split_folders(snakemake.input.splits))

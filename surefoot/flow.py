@@ -3,6 +3,7 @@
 No torch here: the Snakefile imports this module.
 """
 
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -20,6 +21,10 @@ from surefoot.tasks.emoji_names import STYLES
 SPLIT_FILES = ("images.npy", "rows.parquet", "split.json")
 TABLES = ("main", "alpha", "ensembles", "effects", "metrics", "cost", "methods")
 FIGURES = ("frontier", "alpha")
+# Memory of a job that computes with a model, in MB: what Python, torch and the images take, and how many copies of the
+# weights there are at most. Peaks measured in training: the embedded model (weights of 6 MB) 1,074; the image tower of a
+# ViT-B/32 (577 MB) 2,981; both its towers with every companion that a term can ask for 6,744.
+BASE_MB, COPIES = 3000, 8
 # Only where the run adapts source models to targets.
 SEARCH_TABLES = ("search", "learned", "trials", "importances")
 SURGICAL_TABLES = ("surgical", "choices", "factors")
@@ -60,6 +65,12 @@ class Plan:
                 raise UserError(f"tasks.{name}.source: {source} has other classes, so its models cannot be adapted")
         if Path("results").exists() and not os.access("results", os.W_OK):
             raise UserError("the folder results/ is read-only; make it writable and run again")
+
+    def compute_mb(self, wildcards: Any, attempt: int) -> int:
+        """Memory in MB to ask for: by the size of the model's weights once they are there; more with every attempt."""
+        weights = Path("results/models", getattr(wildcards, "model", "emoji-clip"), "open_clip_model.safetensors")
+        size = weights.stat().st_size / 2**20 if weights.is_file() else 0
+        return attempt * math.ceil(BASE_MB + COPIES * size)
 
     @cached_property
     def partner(self) -> dict[int, int]:

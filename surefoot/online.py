@@ -4,7 +4,6 @@ Lee et al. 2023 (Surgical Fine-Tuning), the unsupervised variant; loss of Zhang 
 """
 
 import math
-import time
 from itertools import islice
 from typing import Any
 
@@ -18,11 +17,9 @@ from surefoot.augment import augment
 from surefoot.clip import Classifier, Preprocess
 from surefoot.data import Examples
 from surefoot.layers import named
-from surefoot.resume import Resumable
+from surefoot.resume import Resumable, Saves
 from surefoot.seeds import torch_stream
 from surefoot.surgical import Case, Sources, States
-
-SAVE_SECONDS = 20
 
 
 def marginal_entropy(logits: torch.Tensor) -> torch.Tensor:
@@ -62,20 +59,22 @@ def stream(
     # Without momentum the weights are the whole state.
     how = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
     optimizer = torch.optim.SGD(trained.values(), **how) if trained else None
-    saved = time.monotonic()
-    for position in islice(examples.shuffled(1, seed, 0), len(found), None):
-        x = preprocess.scale(examples.images(position).to(device))
-        if optimizer:
-            changes = torch_stream(seed, "online", int(position[0]))
-            batch = preprocess.normalise(augment(x.repeat(copies, 1, 1, 1), recipe.augmentation, changes))
-            optimizer.zero_grad(set_to_none=True)
-            marginal_entropy(classifier(batch)).backward()
-            optimizer.step()
-        with torch.no_grad():
-            found.append((int(position[0]), int(classifier(preprocess.normalise(x)).argmax())))
-        if progress and (time.monotonic() - saved > SAVE_SECONDS or len(found) == len(examples)):
-            saved = time.monotonic()
-            progress.save(f"{name}.pt", {"trained": {k: v.detach() for k, v in trained.items()}, "found": found})
+
+    def state_now() -> dict[str, Any]:
+        return {"trained": {key: tensor.detach() for key, tensor in trained.items()}, "found": found}
+
+    with Saves(progress, f"{name}.pt") as saves:
+        for position in islice(examples.shuffled(1, seed, 0), len(found), None):
+            x = preprocess.scale(examples.images(position).to(device))
+            if optimizer:
+                changes = torch_stream(seed, "online", int(position[0]))
+                batch = preprocess.normalise(augment(x.repeat(copies, 1, 1, 1), recipe.augmentation, changes))
+                optimizer.zero_grad(set_to_none=True)
+                marginal_entropy(classifier(batch)).backward()
+                optimizer.step()
+            with torch.no_grad():
+                found.append((int(position[0]), int(classifier(preprocess.normalise(x)).argmax())))
+            saves.after_step(state_now, last=len(found) == len(examples))
     predicted = np.empty(len(examples), np.int64)
     for position, label in found:
         predicted[position] = label

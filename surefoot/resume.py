@@ -3,12 +3,21 @@
 import hashlib
 import json
 import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 
 import torch
 
 from surefoot.files import atomic, sha256
+
+SAVE_SECONDS = 20
+LARGEST_SHARE = 0.05  # of the time may be spent on saving: the state of a large model takes seconds to write
+TERMINATED = 143  # exit status of a process that TERM ended
 
 
 def fingerprint(*parts: Any) -> str:
@@ -67,3 +76,42 @@ class Resumable:
     def discard(self) -> None:
         """Forget everything: the job's outputs are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Saves:
+    """Saves the state of a loop now and then, and at once when TERM arrives; then the process ends.
+
+    Batch systems send TERM before they kill a job whose time is up. Inside the block it waits for the end of a step,
+    where the state is whole. Without `progress` nothing is saved, and TERM does what it did before.
+    """
+
+    def __init__(self, progress: Resumable | None, name: str) -> None:
+        self.progress, self.name = progress, name
+        self.asked, self.saved, self.cost = False, time.monotonic(), 0.0
+
+    def __enter__(self) -> Self:
+        if self.progress:
+            self.before = signal.signal(signal.SIGTERM, self._ask)
+        return self
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self.progress:
+            signal.signal(signal.SIGTERM, self.before)
+            if self.asked and kind is None:
+                sys.exit(TERMINATED)
+
+    def after_step(self, state: Callable[[], dict[str, Any]], last: bool = False) -> None:
+        """Save if it is time, if the loop is at its end, or if the process must go; then raises SystemExit."""
+        if not self.progress:
+            return
+        due = time.monotonic() - self.saved > max(SAVE_SECONDS, self.cost / LARGEST_SHARE)
+        if due or last or self.asked:
+            begin = time.monotonic()
+            self.progress.save(self.name, state())
+            self.saved = time.monotonic()
+            self.cost = self.saved - begin
+        if self.asked:
+            sys.exit(TERMINATED)

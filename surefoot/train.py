@@ -1,10 +1,10 @@
 """The training loop."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +20,10 @@ from surefoot.objective import FROM_START, ON_IMAGES, Context, Objective
 from surefoot.passes import encode
 from surefoot.rates import Factors, Rates
 from surefoot.references import References
-from surefoot.resume import Resumable
+from surefoot.resume import Resumable, Saves
 from surefoot.seeds import torch_stream
 from surefoot.weights import Weights
 
-SAVE_SECONDS = 20
 CHECK_STEPS = 50
 
 
@@ -81,71 +80,80 @@ def fit(classifier: Classifier, run: Run) -> History:
     length = math.ceil(total / per_epoch)  # in epochs
     rates = Rates(training, weights.trained, length, entry, [name for name, _ in classifier.named_parameters()])
     decays = rates.per_part(training.decays, "decays")
-    history, step, factors, saved = History(), 0, {}, time.monotonic()
+    history, step, factors, sums, seen = History(), 0, {}, {}, 0
     if run.progress and (state := run.progress.load(f"{run.name}.pt")):
         history, step, factors = History(**state["history"]), state["step"], state["factors"]
+        sums, seen = state["sums"], state["seen"]
         weights.load(state["weights"])
         optimizer = make_optimizer(weights.trained, factors, recipe, decays)
         optimizer.load_state_dict(state["optimizer"])
     done = len(history.terms)
-    for epoch in tqdm(range(done, length), desc=run.name, initial=done, total=length, disable=run.quiet):
-        found = rates.at(epoch, lambda per_image, e=epoch, s=step: probe(weights, inputs, labels, e, s, per_image))
-        if found != factors:
-            factors = found
-            if not any(factors.values()):
-                raise UserError(f"{entry}.rates: every factor is 0 in epoch {epoch + 1}, so nothing would be trained")
-            optimizer = make_optimizer(weights.trained, factors, recipe, decays)
-        sums, seen = {}, 0
-        for indices in islice(batches(run, epoch, step), total - step):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * group["factor"] * rate(step, total, recipe)
-            x = inputs.batch(indices, step)
-            context = Context(
-                classifier, x, labels[indices], recipe.label_smoothing, weights.trained, run.references, step
-            )
-            loss, values = objective(context)
-            if not loss.requires_grad:
-                raise UserError(f"{run.name}: no term of the objective depends on what is trained")
-            if step % CHECK_STEPS == 0:
-                check_finite(loss, run.name, step)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if recipe.clip_norm:
-                torch.nn.utils.clip_grad_norm_(weights.trained.values(), recipe.clip_norm)
-            optimizer.step()
-            weights.after_step()
-            step, seen = step + 1, seen + len(indices)
-            for term, value in values.items():
-                sums[term] = sums.get(term, 0) + value * len(indices)
-        check_finite(sum(sums.values()), run.name, step)
-        history.terms.append({term: float(value) / seen for term, value in sums.items()})
-        if not isinstance(training.rates, dict) and training.rates != "one":
-            history.factors.append(factors)
-        if recipe.keep == "best":
-            history.watched.append(weights.watch())
-        if run.progress and (time.monotonic() - saved > SAVE_SECONDS or epoch + 1 == length):
-            saved = time.monotonic()
-            run.progress.save(
-                f"{run.name}.pt",
-                {
-                    "weights": weights.state(),
-                    "optimizer": optimizer.state_dict(),
-                    "history": vars(history),
-                    "factors": factors,
-                    "step": step,
-                },
-            )
+
+    def state_now() -> dict[str, Any]:
+        return {
+            "weights": weights.state(),
+            "optimizer": optimizer.state_dict(),
+            "history": vars(history),
+            "factors": factors,
+            "step": step,
+            "sums": sums,
+            "seen": seen,
+        }
+
+    with Saves(run.progress, f"{run.name}.pt") as saves:
+        for epoch in tqdm(range(done, length), desc=run.name, initial=done, total=length, disable=run.quiet):
+            if step == epoch * per_epoch:  # else the run goes on within the epoch
+                found = rates.at(
+                    epoch, lambda per_image, e=epoch, s=step: probe(weights, inputs, labels, e, s, per_image)
+                )
+                if found != factors:
+                    factors = found
+                    if not any(factors.values()):
+                        raise UserError(
+                            f"{entry}.rates: every factor is 0 in epoch {epoch + 1}, so nothing would be trained"
+                        )
+                    optimizer = make_optimizer(weights.trained, factors, recipe, decays)
+            for indices in islice(batches(run, epoch, step), total - step):
+                for group in optimizer.param_groups:
+                    group["lr"] = recipe.learning_rate * group["factor"] * rate(step, total, recipe)
+                x = inputs.batch(indices, step)
+                context = Context(
+                    classifier, x, labels[indices], recipe.label_smoothing, weights.trained, run.references, step
+                )
+                loss, values = objective(context)
+                if not loss.requires_grad:
+                    raise UserError(f"{run.name}: no term of the objective depends on what is trained")
+                if step % CHECK_STEPS == 0:
+                    check_finite(loss, run.name, step)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                if recipe.clip_norm:
+                    torch.nn.utils.clip_grad_norm_(weights.trained.values(), recipe.clip_norm)
+                optimizer.step()
+                weights.after_step()
+                step, seen = step + 1, seen + len(indices)
+                for term, value in values.items():
+                    sums[term] = sums.get(term, 0) + value * len(indices)
+                saves.after_step(state_now)
+            check_finite(sum(sums.values()), run.name, step)
+            history.terms.append({term: float(value) / seen for term, value in sums.items()})
+            sums, seen = {}, 0
+            if not isinstance(training.rates, dict) and training.rates != "one":
+                history.factors.append(factors)
+            if recipe.keep == "best":
+                history.watched.append(weights.watch())
+            saves.after_step(state_now, last=epoch + 1 == length)
     weights.finish()
     return history
 
 
 def batches(run: Run, epoch: int, step: int) -> Iterator[np.ndarray]:
-    """Positions of the images of an epoch's steps, the first of which is `step`."""
+    """Positions of the images of an epoch's steps from `step` on."""
     size = run.recipe.batch_size
-    if run.recipe.batches == "epochs":
-        return run.examples.shuffled(size, run.seed, epoch)
     number = math.ceil(len(run.examples) / size)
-    return (next(run.examples.shuffled(size, run.seed, f"step {s}")) for s in range(step, step + number))
+    if run.recipe.batches == "epochs":
+        return islice(run.examples.shuffled(size, run.seed, epoch), step - epoch * number, None)
+    return (next(run.examples.shuffled(size, run.seed, f"step {s}")) for s in range(step, (epoch + 1) * number))
 
 
 class Inputs:

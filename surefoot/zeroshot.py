@@ -17,7 +17,9 @@ from surefoot.text import class_rows, class_tokens
 
 
 @torch.no_grad()
-def zero_shot_head(folder: Path, classes: tuple[str, ...], templates: tuple[str, ...]) -> State:
+def zero_shot_head(
+    folder: Path, classes: tuple[str, ...], templates: tuple[str, ...], device: torch.device | str = "cpu"
+) -> State:
     """Head from text: embed every template, normalise, average over templates, normalise (WiSE-FT, section 3).
 
     For an image tower alone the rows are random, the same for every run.
@@ -25,9 +27,9 @@ def zero_shot_head(folder: Path, classes: tuple[str, ...], templates: tuple[str,
     """
     if tower_of(folder):
         return _random_head(len(classes), read_json(folder / CONFIG)["model_cfg"]["embed_dim"])
-    model = load_clip(folder)
+    model = load_clip(folder).to(device)
     # open_clip's own encoding: unlike TextTower it serves text towers of every kind.
-    rows = class_rows(partial(model.encode_text, normalize=True), class_tokens(folder, classes, templates))
+    rows = class_rows(partial(model.encode_text, normalize=True), class_tokens(folder, classes, templates).to(device))
     return {"weight": rows, "logit_scale": model.logit_scale.detach().clone()}
 
 

@@ -1,13 +1,16 @@
 """State of unfinished work."""
 
 import errno
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
+from surefoot import resume
 from surefoot.files import UserError
-from surefoot.resume import Resumable, fingerprint
+from surefoot.resume import Resumable, Saves, fingerprint
 
 
 def test_the_same_job_finds_its_state(tmp_path: Path) -> None:
@@ -75,3 +78,46 @@ def test_fingerprint_reads_the_content_of_paths(tmp_path: Path) -> None:
     second = fingerprint({"a": 1, "b": 2}, file, folder)
     (folder / "inner").write_text("2")
     assert len({first, second, fingerprint({"a": 1, "b": 2}, file, folder)}) == 3
+
+
+def test_a_loop_saves_when_time_has_passed_and_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    progress, now, states = Resumable(tmp_path / "s", "job"), [0.0], []
+    monkeypatch.setattr(resume.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(Resumable, "save", lambda self, name, state: states.append(state["step"]))
+    with Saves(progress, "a.pt") as saves:
+        for step in range(1, 51):
+            now[0] += 1
+            saves.after_step(lambda step=step: {"step": step}, last=step == 50)
+    assert states == [21, 42, 50]
+
+
+def test_a_state_that_is_slow_to_write_is_written_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    progress, now, saved_at = Resumable(tmp_path / "s", "job"), [0.0], []
+
+    def slow(self: Resumable, name: str, state: dict) -> None:
+        saved_at.append(now[0])
+        now[0] += 10
+
+    monkeypatch.setattr(resume.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(Resumable, "save", slow)
+    with Saves(progress, "a.pt") as saves:
+        for _ in range(1000):
+            now[0] += 1
+            saves.after_step(dict)
+    spent = 10 * len(saved_at)
+    assert len(saved_at) > 3 and spent / now[0] <= 0.05 + 10 / now[0]
+
+
+def test_term_between_two_steps_is_not_lost(tmp_path: Path) -> None:
+    progress = Resumable(tmp_path / "s", "job")
+    with pytest.raises(SystemExit), Saves(progress, "a.pt") as saves:
+        saves.after_step(lambda: {"step": 1}, last=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert progress.load("a.pt") == {"step": 1}
+
+
+def test_what_saves_nothing_leaves_term_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Saves(None, "a.pt") as saves:
+        assert signal.getsignal(signal.SIGTERM) == before
+        saves.after_step(lambda: pytest.fail("there is nowhere to save"), last=True)

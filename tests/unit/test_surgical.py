@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from surefoot import config, online, surgical
+from surefoot import config, online, resume, surgical
 from surefoot.clip import Classifier, Preprocess, State, save_state
 from surefoot.data import Data
 from surefoot.files import UserError, sha256, write_json
@@ -317,7 +317,8 @@ def test_a_killed_online_job_goes_on_and_ends_the_same(
             table.to_parquet(tmp_path / f"{number}.parquet")
         return tuple((tmp_path / f"{number}.parquet").read_bytes() for number in range(2))
 
-    monkeypatch.setattr(online, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(resume, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(resume, "LARGEST_SHARE", math.inf)
     whole, all_steps = run("whole"), len(steps)
     for dies_at in (image, all_steps // 2 + image):
         with pytest.raises(KeyboardInterrupt):

@@ -1,13 +1,15 @@
 """The training loop: what moves, what stays, and that a run is fixed by its seed alone."""
 
 import math
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from surefoot import train
+from surefoot import resume, train
 from surefoot.augment import augment
 from surefoot.clip import Classifier, Preprocess, State
 from surefoot.config import Augmentation, Recipe, Training
@@ -178,7 +180,8 @@ def test_killed_and_resumed_equals_uninterrupted(
         return augment(images, how, stream)
 
     calls: list[int] = []
-    monkeypatch.setattr(train, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(resume, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(resume, "LARGEST_SHARE", math.inf)
     monkeypatch.setattr(train, "augment", killing)
     classifier.load_state_dict(start)
     with pytest.raises(KeyboardInterrupt):
@@ -187,7 +190,36 @@ def test_killed_and_resumed_equals_uninterrupted(
     classifier.load_state_dict(start)
     resumed = run(classifier, bench, recipe=recipe, progress="killed")
     assert same_state(whole, resumed)
-    assert len(calls) - 1 - done == 12 - 4 * (step // 4), "a resumed run repeats no finished epoch"
+    assert len(calls) - 1 - done == 12 - step, "a resumed run repeats no finished step"
+
+
+@pytest.mark.parametrize("batches", ["epochs", "draws"])
+@pytest.mark.parametrize("step", [1, 4, 7])
+def test_a_run_that_gets_term_saves_its_last_step_and_goes_on(
+    classifier: Classifier, bench: Bench, monkeypatch: pytest.MonkeyPatch, step: int, batches: str
+) -> None:
+    """What a batch system does to a job whose time is up; 4 steps make an epoch."""
+    recipe = RECIPE.model_copy(update={"augmentation": CHANGES, "batches": batches})
+    start = clone(classifier.state_dict())
+    whole = run(classifier, bench, recipe=recipe, progress="whole")
+
+    def terminated(images: torch.Tensor, how: Augmentation, stream: torch.Generator) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == step:
+            os.kill(os.getpid(), signal.SIGTERM)  # in the middle of a step, which ends first
+        return augment(images, how, stream)
+
+    calls: list[int] = []
+    monkeypatch.setattr(train, "augment", terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    classifier.load_state_dict(start)
+    with pytest.raises(SystemExit) as stop:
+        run(classifier, bench, recipe=recipe, progress="terminated")
+    assert stop.value.code == 143 and len(calls) == step
+    assert signal.getsignal(signal.SIGTERM) == before
+    classifier.load_state_dict(start)
+    assert same_state(whole, run(classifier, bench, recipe=recipe, progress="terminated"))
+    assert len(calls) == 12, "every step is made once"
 
 
 def test_a_finished_run_is_not_trained_again(
@@ -318,13 +350,14 @@ def test_a_run_of_steps_goes_on_where_it_was_killed(
             raise KeyboardInterrupt
         return images
 
-    monkeypatch.setattr(train, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(resume, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(resume, "LARGEST_SHARE", math.inf)
     monkeypatch.setattr(train, "augment", killing)
     classifier.load_state_dict(start)
     with pytest.raises(KeyboardInterrupt):
         run(classifier, bench, recipe=recipe, progress="killed")
     classifier.load_state_dict(start)
-    assert same_state(whole, run(classifier, bench, recipe=recipe, progress="killed")) and len(calls) == 12
+    assert same_state(whole, run(classifier, bench, recipe=recipe, progress="killed")) and len(calls) == 11
 
 
 def test_an_epoch_shows_every_image_once_and_draws_show_some_again(bench: Bench) -> None:

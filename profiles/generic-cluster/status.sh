@@ -1,0 +1,8 @@
+#!/bin/sh
+# status.sh ID: print running, success or failed.
+end=results/logs/cluster/$1.status
+# The order matters: a job that ends between the two looks has written its end by the second.
+if kill -0 "$1" 2>/dev/null; then echo running
+elif [ "$(cat "$end" 2>/dev/null)" = 0 ]; then echo success
+else echo failed
+fi

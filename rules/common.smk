@@ -27,7 +27,7 @@ wildcard_constraints:
     task=flow.either(PLAN.config.tasks),
     model=flow.either(PLAN.config.models),
     method=flow.either(PLAN.config.methods),
-    dataset="[a-z0-9_]+",
+    dataset="[A-Za-z0-9_@-]+",
     split=r"[A-Za-z0-9._-]+",
     seed=r"\d+",
     alpha=r"\d+(\.\d+)?",

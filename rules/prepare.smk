@@ -2,6 +2,8 @@
 
 
 rule prepare:
+    input:
+        raw=PLAN.raw_data,
     output:
         images="results/data/{dataset}/{split}/images.npy",
         rows="results/data/{dataset}/{split}/rows.parquet",
@@ -16,6 +18,8 @@ rule prepare:
         runtime=30,
     params:
         size=PLAN.size,
+        entry=PLAN.data_entry,
+        check=PLAN.config.check_sizes,
         code=code_digest("prepare"),
     message:
         "Prepare split {wildcards.split} of {wildcards.dataset}"

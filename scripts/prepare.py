@@ -3,25 +3,37 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from surefoot.files import read_json
 from surefoot.job import job
-from surefoot.prepare import prepare
+from surefoot.prepare import prepare_emoji, prepare_files
+from surefoot.resume import state_folder
 from surefoot.splits import write_split
+from surefoot.tasks import prepared_split
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 
-def main(dataset: str, split: str, size: int, folder: Path) -> None:
+def main(entry: dict, split: str, size: int, folder: Path, raw: list[str], check: bool) -> None:
     """Draw or decode every image of a split once and write it in the common form."""
-    images, rows, source = prepare(dataset, split, size)
-    write_split(folder, images, rows, source)
+    if entry["family"] == "emoji":
+        write_split(folder, *prepare_emoji(split, size))
+        return
+    found = read_json(Path(raw[0])) if raw else {"root": entry["root"]}
+    prepare_files(
+        how=prepared_split(entry, split),
+        root=Path(found.pop("root")),
+        size=size,
+        folder=folder,
+        state=state_folder(folder),
+        source=found,
+        name=f"{folder.parent.name}/{split}",
+        check=check,
+    )
 
 
 if "snakemake" in globals():
     with job(snakemake.log[0]):
-        main(
-            dataset=snakemake.wildcards.dataset,
-            split=snakemake.wildcards.split,
-            size=snakemake.params.size,
-            folder=Path(snakemake.output.manifest).parent,
-        )
+        given = snakemake.params
+        folder = Path(snakemake.output.manifest).parent
+        main(given.entry, snakemake.wildcards.split, given.size, folder, list(snakemake.input), given.check)

@@ -6,7 +6,7 @@ import numpy as np
 
 from surefoot.data import Data
 from surefoot.files import atomic
-from surefoot.tasks import Part, Target, Task
+from surefoot.tasks import Part, Task
 
 SHEET_CLASSES, SHEET_EXAMPLES = 10, 3
 
@@ -18,10 +18,10 @@ def task_card(task: Task, metric: str) -> str:
         for s in task.eval_sets
     )
     if task.targets:
-        shots = f"target_train: a few images a class of the val concepts; target_val: {task.targets[0].validation} others"
+        shots = f"target_train: a few images a class of the val part; target_val: {task.targets[0].validation} others"
         targets = "\n".join(f"| {t.name} | {t.title} | {t.split} |" for t in task.targets)
         head = "| target | images | prepared split |\n| --- | --- | --- |"
-        sets += f"\n\n{shots}; target_test: the test concepts.\n\n{head}\n{targets}"
+        sets += f"\n\n{shots}; target_test: the test part.\n\n{head}\n{targets}"
     templates, contexts = (_prompts(prompts) for prompts in (task.templates, task.contexts))
     if contexts:
         contexts = f"**Contexts of CAR-FT ({len(task.contexts)}).** {task.contexts_note}\n\n{contexts}\n\n"
@@ -40,7 +40,7 @@ Trained on: {", ".join(part.split for part in task.train)}. Intervals resample: 
 
 {templates}
 
-{contexts}**Licences.**
+{contexts}{f"**Notes.** {task.note}" + chr(10) * 2 if task.note else ""}**Licences.**
 
 {task.licences}
 """
@@ -65,15 +65,23 @@ def contact_sheet(data: Data, seed: int, path: Path) -> None:
     step = max(1, len(task.classes) // SHEET_CLASSES)
     shown = range(0, len(task.classes), step)[:SHEET_CLASSES]
     # The train fold is shown of every split, so that a column holds one emoji in all of them where the classes agree.
-    views = [(split, Part(split, "train")) for split in dict.fromkeys(part.split for part in _parts(task))]
-    views += [(f"target: {target.title}", Part(target.split, "train", target=True)) for target in task.targets]
+    if task.exact:
+        views = [("train", part, ()) for part in task.train]
+        views += [(eval_set.name, part, eval_set.columns) for eval_set in task.eval_sets for part in eval_set.parts]
+        views += [(f"target: {target.title}", Part(target.split, "test", target=True), ()) for target in task.targets]
+    else:
+        views = [(split, Part(split, "train"), ()) for split in dict.fromkeys(part.split for part in _parts(task))]
+        views += [(f"target: {target.title}", Part(target.split, "train", target=True), ()) for target in task.targets]
     figure, axes = plt.subplots(len(views), 1, figsize=(12, 0.62 * len(views) + 0.5), layout="constrained")
-    for axis, (title, part) in zip(np.atleast_1d(axes), views, strict=True):
+    for axis, (title, part, columns) in zip(np.atleast_1d(axes), views, strict=True):
         split = data.splits[part.split]
         chosen, rng, picks = task.select(part, split.rows, seed), np.random.default_rng(seed), []
         for label in shown:
-            picks += list(rng.permutation(chosen.rows[chosen.labels == label])[:SHEET_EXAMPLES])
-        axis.imshow(np.concatenate([split.images[row] for row in picks], axis=1))
+            same = [k for k, ids in enumerate(columns) if label in ids] if columns else [label]
+            rows = list(rng.permutation(chosen.rows[np.isin(chosen.labels, same)])[:SHEET_EXAMPLES])
+            picks += [split.images[row] for row in rows]
+            picks += [np.full(split.images.shape[1:], 255, np.uint8)] * (SHEET_EXAMPLES - len(rows))
+        axis.imshow(np.concatenate(picks, axis=1))
         axis.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=9)
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)

@@ -62,6 +62,11 @@ TermKey = Annotated[str, AfterValidator(_known_term)]
 class Augmentation(Section):
     """Random changes of each training image. All zero: none."""
 
+    crop: tuple[Share, Share] | None = Field(
+        None,
+        description="Smallest and largest part of the area that a random crop keeps, which is resized to the model's "
+        "input (open_clip: [0.9, 1.0]); null: the whole image.",
+    )
     rotate: float = Field(0, ge=0, le=180, description="Largest rotation to either side, in degrees.")
     scale: float = Field(0, ge=0, le=1, description="Largest relative change of size: 0.1 draws from 1/1.1 to 1.1.")
     shift: float = Field(0, ge=0, le=1, description="Largest shift along each axis, as a part of the image's side.")
@@ -248,8 +253,8 @@ class AnyTask(Section):
     shift: Literal["style", "corrupt", "subtype", "flip"] = Field(
         "style",
         description="What differs between training and test, or between source and target: style (other images of the "
-        "same classes, as test sets), or a target to adapt to: corrupt (spoilt images), subtype (other subclasses), flip "
-        "(other labels).",
+        "same classes, as test sets), or a target to adapt to: corrupt (spoilt images), subtype (other subclasses), "
+        "flip (other labels).",
     )
     source: Name | None = Field(
         None, description="Task whose fine-tuned models are adapted to this one's targets; null: this task's own."
@@ -285,9 +290,7 @@ class FolderSplit(Section):
     role: Literal["train", "id_val", "ood_val", "id_test", "ood_test"] = Field(
         description="What the images are for: train; id_val and ood_val choose; id_test and ood_test are reported."
     )
-    folder: str | None = Field(
-        None, description="Folder of class folders with images, relative to the task's root."
-    )
+    folder: str | None = Field(None, description="Folder of class folders with images, relative to the task's root.")
     table: str | None = Field(
         None,
         description="CSV file, relative to the task's root, with the columns file (relative to the table) and label (a "
@@ -304,8 +307,8 @@ class FolderTask(AnyTask):
     splits: dict[Name, FolderSplit] = Field(min_length=2, description="Image sets by name, each with its role.")
     classes: list[str] | dict[str, str] | None = Field(
         None,
-        description="Class folders (or labels of the tables) in order, or a map from each to the words that prompts use; "
-        "null: the class folders of the training set, with underscores read as blanks.",
+        description="Class folders (or labels of the tables) in order, or a map from each to the words that prompts "
+        "use; null: the class folders of the training set, with underscores read as blanks.",
     )
     templates: list[str] = Field(
         default=["a photo of a {}."], min_length=1, description="Prompts with {} where the class stands."
@@ -329,7 +332,9 @@ class BenchmarkTask(AnyTask):
     family: Literal["imagenet", "cifar", "wilds", "domainnet", "breeds", "transfer"] = Field(
         description="Family of published data sets."
     )
-    data: Name = Field(description="The data set that is trained on, such as imagenet, cifar10, iwildcam; see datasets.md.")
+    data: Name = Field(
+        description="The data set that is trained on, such as imagenet, cifar10, iwildcam; see datasets.md."
+    )
     test_sets: list[Name] | None = Field(None, description="Shifted test sets; null: those of the papers.")
     ood_val: list[Name] | None = Field(
         None, description="Shifted validation sets, which AutoFT searches on; null: those of the papers; []: none."
@@ -473,8 +478,8 @@ class Config(Section):
     )
     data_root: dict[FamilyName, str] = Field(
         default={},
-        description="Family -> folder with your own copies of its data sets, which are used where they are; what is not "
-        "there is downloaded to results/raw/ where its licence allows.",
+        description="Family -> folder with your own copies of its data sets, which are used where they are; what is "
+        "not there is downloaded to results/raw/ where its licence allows.",
     )
     check_sizes: bool = Field(
         True, description="Refuse a published data set with another number of images than its makers say."

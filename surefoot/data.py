@@ -1,5 +1,6 @@
 """The images of a task under a seed. N images, B batch."""
 
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,9 +10,12 @@ import numpy as np
 import torch
 
 from surefoot.files import UserError
+from surefoot.images import Crops, Files, as_rgb, views
 from surefoot.seeds import numpy_stream, unit
 from surefoot.splits import Split, read_split
 from surefoot.tasks import Part, Task
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,14 +30,26 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def images(self, indices: np.ndarray) -> torch.Tensor:
-        """uint8 [B, H, W, 3] of the given positions, read from the memory maps."""
+    @property
+    def slow(self) -> bool:
+        """Whether images are decoded whenever they are asked for."""
+        return any(isinstance(split.images, Files) for split, _ in self.pieces)
+
+    def images(self, indices: np.ndarray, crops: Crops | None = None) -> torch.Tensor:
+        """uint8 [B, H, W, 3] of the given positions: whole as prepared, or random crops of the stored images."""
         bounds = np.cumsum([0, *(len(rows) for _, rows in self.pieces)])
         first = self.pieces[0][0].images
         out = np.empty((len(indices), *first.shape[1:]), np.uint8)
         for (split, rows), low, high in zip(self.pieces, bounds, bounds[1:], strict=False):
-            here = (indices >= low) & (indices < high)
-            out[here] = split.images[rows[indices[here] - low]]
+            here = np.flatnonzero((indices >= low) & (indices < high))
+            chosen = rows[indices[here] - low]
+            if crops is None:
+                out[here] = split.images[chosen]
+            elif len(here):
+                row = dict(zip(here, chosen, strict=True))
+                stored = split.images
+                load = stored.load if isinstance(stored, Files) else lambda r, s=stored: as_rgb(np.asarray(s[r]))
+                out[here] = views(lambda position, r=row, f=load: f(r[position]), here, first.shape[1], crops)
         return torch.from_numpy(out)
 
     def subset(self, positions: np.ndarray) -> "Examples":
@@ -80,6 +96,15 @@ class Data:
             groups=np.concatenate([selection.groups for _, selection in chosen]),
         )
 
+    def check_resolution(self, size: int, model: Path) -> None:
+        """Raises UserError for a model of another input size than the prepared images of published data have."""
+        for name, split in self.splits.items():
+            if self.task.exact and split.images.shape[1] != size:
+                raise UserError(
+                    f"model {model.name} takes images of {size} pixels, but the split {name} was prepared with "
+                    f"{split.images.shape[1]}; set image_size of its family to {size}"
+                )
+
     def training(self, seed: int, share: float = 1) -> Examples:
         """The training images, or the first clusters of each class in an order fixed by their names.
 
@@ -90,7 +115,9 @@ class Data:
             examples = examples.subset(_first_clusters(examples, share))
         counts = np.bincount(examples.labels, minlength=len(self.task.classes))
         empty = [name for name, count in zip(self.task.classes, counts, strict=True) if not count]
-        if empty:
+        if empty and self.task.may_lack_classes:
+            logger.warning("task %s: no training image of %d of %d classes", self.task.name, len(empty), len(counts))
+        elif empty:
             raise UserError(
                 f"task {self.task.name}, seed {seed}: no training image of class {', '.join(empty)}; "
                 f"remove the class from tasks.{self.task.name}.classes or add images"

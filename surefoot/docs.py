@@ -143,7 +143,8 @@ def _kind(node: dict[str, Any]) -> str:
     kind = node.get("type")
     if kind == "array":
         few = f", at least {node['minItems']}" if "minItems" in node else ""
-        return f"list ({_kind(node['items'])}){few}"
+        items = _kind(node["items"]) if "items" in node else ", ".join(map(_kind, node["prefixItems"]))
+        return f"list ({items}){few}"
     if kind == "object":
         keys = _kind(node["propertyNames"]) if "propertyNames" in node else "name"
         values = _values(node)

@@ -83,11 +83,19 @@ class Scores:
     label_log_probability: dict[str, np.ndarray]
 
 
-def score(line: Line, examples: Examples, preprocess: Preprocess, batch: int, renders: int, bar: str) -> Scores:
+def score(
+    line: Line,
+    examples: Examples,
+    preprocess: Preprocess,
+    batch: int,
+    renders: int,
+    bar: str,
+    columns: tuple[tuple[int, ...], ...] = (),
+) -> Scores:
     """Score every alpha in one pass; images are read and moved to the device once per batch.
 
     With renders > 1 each image is scored again under small fixed changes (2 of 48 pixels, 8 degrees): N grows to
-    renders * N, render by render.
+    renders * N, render by render. `columns` are those of an EvalSet.
     """
     device = next(line.classifier.parameters()).device
     found = {space: [[], [], []] for space in SPACES}
@@ -97,7 +105,7 @@ def score(line: Line, examples: Examples, preprocess: Preprocess, batch: int, re
         if render:
             x = augment(x, RENDER, torch_stream(0, "render", render, int(indices[0])))
         labels = torch.from_numpy(examples.labels[indices]).to(device)
-        scored = torch.stack([z.log_softmax(-1) for z in line.logits(preprocess.normalise(x))])
+        scored = torch.stack([project(z, columns).log_softmax(-1) for z in line.logits(preprocess.normalise(x))])
         mixed = torch.stack([_mix(scored[0], scored[-1], alpha) for alpha in line.alphas])
         for space, log_p in zip(SPACES, (scored, mixed), strict=True):
             confidence, predicted = log_p.max(-1)
@@ -108,6 +116,16 @@ def score(line: Line, examples: Examples, preprocess: Preprocess, batch: int, re
     return Scores(*joined)
 
 
+def project(logits: torch.Tensor, columns: tuple[tuple[int, ...], ...]) -> torch.Tensor:
+    """Logits [B, K] of K labels, each the largest of its columns in [B, C]; without columns the logits themselves."""
+    if not columns:
+        return logits
+    ids = torch.tensor([c for group in columns for c in group], device=logits.device)
+    owner = torch.tensor([k for k, group in enumerate(columns) for _ in group], device=logits.device)
+    start = logits.new_full((len(logits), len(columns)), -math.inf)
+    return start.scatter_reduce(1, owner.expand(len(logits), -1), logits[:, ids], reduce="amax")
+
+
 def _mix(start: torch.Tensor, end: torch.Tensor, alpha: float) -> torch.Tensor:
     """Log of (1 - alpha) * exp(start) + alpha * exp(end), for log-probabilities of any size."""
     if alpha in (0, 1):
@@ -116,10 +134,10 @@ def _mix(start: torch.Tensor, end: torch.Tensor, alpha: float) -> torch.Tensor:
 
 
 METRICS: dict[str, Callable[..., float]] = {
-    "top1": lambda s: metrics.top1(s.predicted, s.labels),
-    "mean_per_class": lambda s: metrics.mean_per_class(s.predicted, s.labels),
-    "macro_f1": lambda s: metrics.macro_f1(s.predicted, s.labels),
-    "worst_group": lambda s: metrics.worst_group(s.predicted, s.labels, s.groups),
+    **{
+        name: lambda s, n=name: metrics.accuracy(n, s.predicted, s.labels, s.groups, s.clusters)
+        for name in metrics.ACCURACY
+    },
     "nll": lambda s: metrics.nll(s.label_log_probability),
     "ece": lambda s: metrics.ece(s.confidence, s.predicted == s.labels),
 }
@@ -134,6 +152,7 @@ class Scored:
     label_log_probability: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
+    clusters: np.ndarray
 
 
 def evaluate_line(
@@ -142,20 +161,32 @@ def evaluate_line(
     """All eval sets of a task under one seed.
 
     Returns metric rows (seed, eval_set, role, space, alpha, metric, value, n) and per-image rows (seed, eval_set,
-    cluster, label, and the arg-max per space and alpha in columns such as `weights_0.50`).
+    cluster, group, label, and the arg-max per space and alpha in columns such as `weights_0.50`).
     """
     rows, tables = [], []
     for eval_set in data.task.eval_sets:
         examples = data.examples(eval_set.parts, seed)
-        scores = score(line, examples, preprocess, batch, renders, f"{name} {eval_set.name}")
+        scores = score(line, examples, preprocess, batch, renders, f"{name} {eval_set.name}", eval_set.columns)
         labels, groups, clusters = (np.tile(v, renders) for v in (examples.labels, examples.groups, examples.clusters))
-        columns = {"seed": seed, "eval_set": eval_set.name, "role": eval_set.role, "cluster": clusters, "label": labels}
+        columns = {
+            "seed": seed,
+            "eval_set": eval_set.name,
+            "role": eval_set.role,
+            "cluster": clusters,
+            "group": groups,
+            "label": labels,
+        }
         for space in SPACES:
             for i, alpha in enumerate(line.alphas):
                 predicted = scores.predicted[space][i]
                 columns[prediction_column(space, alpha)] = predicted.astype(np.int32)
                 seen = Scored(
-                    predicted, scores.confidence[space][i], scores.label_log_probability[space][i], labels, groups
+                    predicted,
+                    scores.confidence[space][i],
+                    scores.label_log_probability[space][i],
+                    labels,
+                    groups,
+                    clusters,
                 )
                 for metric, function in METRICS.items():
                     rows.append((seed, eval_set.name, eval_set.role, space, alpha, metric, function(seen), len(labels)))
@@ -210,6 +241,7 @@ def evaluate_runs(
     device = pick_device()
     convention = convention_of(tensor_names(ends[0])) if ends else None
     classifier = zero_shot_classifier(model, load_state(head), convention).to(device)
+    data.check_resolution(Preprocess.of(model).size, model)
     zero_shot = {key: tensor.clone() for key, tensor in classifier.state_dict().items()}
     preprocess = Preprocess.of(model)
     tables, predictions = [], []

@@ -49,7 +49,11 @@ def draw_figures(tables: Path, story: dict[str, Any], folder: Path) -> None:
 
 
 def _main_metric(metrics: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
-    wanted = metrics["task"].map({task: entry["metric"] for task, entry in story["tasks"].items()})
+    tasks = story["tasks"]
+    wanted = [
+        tasks[task]["metrics"].get(eval_set, tasks[task]["metric"])
+        for task, eval_set in zip(metrics["task"], metrics["eval_set"], strict=True)
+    ]
     rows = metrics[(metrics["metric"] == wanted) & (metrics["space"] == "weights")]
     return rows[rows["method"].isin([m for m in story["labels"] if not m.endswith(".pair")])]
 

@@ -67,3 +67,25 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+LARGE = 2**28  # bytes above which a file is not read again only to check its digest
+
+
+def is_intact(path: Path, digest: str | None) -> bool:
+    """Whether a file has a digest. A large file that was checked is checked again when its size or time changed."""
+    status = path.stat()
+    if status.st_size < LARGE:
+        return sha256(path) == digest
+    checked = path.with_name(f".{path.name}.checked")
+    stamp = f"{digest} {status.st_size} {status.st_mtime_ns}"
+    if checked.is_file() and checked.read_text() == stamp:
+        return True
+    if sha256(path) != digest:
+        return False
+    try:
+        with atomic(checked) as partial:
+            partial.write_text(stamp)
+    except UserError:  # a folder that cannot be written can still be read
+        pass
+    return True

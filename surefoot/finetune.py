@@ -21,7 +21,7 @@ from surefoot.clip import (
 from surefoot.data import Data
 from surefoot.device import pick_device
 from surefoot.files import UserError, sha256, write_json
-from surefoot.metrics import ACCURACY
+from surefoot.metrics import accuracy
 from surefoot.passes import predict
 from surefoot.probe import solve
 from surefoot.records import load_trained, metered, versions
@@ -66,6 +66,7 @@ class Bench:
         training = config.Training.model_validate(self.method["training"])
         zero_shot, preprocess = load_state(self.head), Preprocess.of(self.model)
         classifier = start_classifier(self.model, zero_shot, training, recipe.head, base, seed).to(device)
+        data.check_resolution(preprocess.size, self.model)
         examples = data.training(seed, training.share)
         stream = stream_seed(seed, self.method)
         references = References(self.model, zero_shot, data.task, training.options, stream, device)
@@ -73,7 +74,8 @@ class Bench:
 
         def watch(trained: Classifier) -> float:
             predicted = predict(trained, validation, preprocess, recipe.batch_size)
-            return ACCURACY[self.method["metric"]](predicted, validation.labels)
+            how = self.method["metric"], predicted
+            return accuracy(*how, validation.labels, validation.groups, validation.clusters)
 
         run = Run(training, recipe, examples, preprocess, references, stream, progress, name, watch, quiet)
         history, radii = History(), {}

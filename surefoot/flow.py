@@ -15,15 +15,15 @@ from typing import Any, Literal
 from surefoot import config
 from surefoot.files import UserError
 from surefoot.fingerprint import ROOT
-from surefoot.tasks import Task, build_task
+from surefoot.tasks import Task, build_task, family
 from surefoot.tasks.emoji_names import STYLES
 
 SPLIT_FILES = ("images.npy", "rows.parquet", "split.json")
 TABLES = ("main", "alpha", "ensembles", "effects", "metrics", "cost", "methods")
 FIGURES = ("frontier", "alpha")
 # Memory of a job that computes with a model, in MB: what Python, torch and the images take, and how many copies of the
-# weights there are at most. Peaks measured in training: the embedded model (weights of 6 MB) 1,074; the image tower of a
-# ViT-B/32 (577 MB) 2,981; both its towers with every companion that a term can ask for 6,744.
+# weights there are at most. Peaks measured in training: the embedded model (weights of 6 MB) 1,074; the image tower of
+# a ViT-B/32 (577 MB) 2,981; both its towers with every companion that a term can ask for 6,744.
 BASE_MB, COPIES = 3000, 8
 # Only where the run adapts source models to targets.
 SEARCH_TABLES = ("search", "learned", "trials", "importances")
@@ -243,9 +243,35 @@ class Plan:
         """Files of the prepared styles that the embedded CLIP is made from."""
         return [f"results/data/emoji/{style}/{file}" for style in STYLES for file in SPLIT_FILES]
 
+    @cached_property
+    def families(self) -> dict[str, str]:
+        """Data set -> its family."""
+        found = {task.dataset: self.config.tasks[name].family for name, task in self.tasks.items()}
+        return found | {"emoji": "emoji"}
+
     def size(self, wildcards: Any) -> int:
         """Side of the prepared images of a data set."""
-        return self.config.image_size[wildcards.dataset]
+        return self.config.image_size[self.families[wildcards.dataset]]
+
+    def raw_data(self, wildcards: Any) -> list[str]:
+        """What a prepared split of a published data set is made from: where its files are."""
+        name = self.families[wildcards.dataset]
+        if name in ("emoji", "folder"):
+            return []
+        known = family(name).SPLITS
+        if wildcards.split not in known:
+            near = config.suggestion(wildcards.split, known)
+            raise UserError(f"data set {wildcards.dataset} has no split {wildcards.split!r}{near}")
+        return [f"results/raw/{known[wildcards.split].source}/source.json"]
+
+    def data_entry(self, wildcards: Any) -> dict[str, Any]:
+        """What preparing reads: the family and, of the user's own data, the task and its folders' times."""
+        name = self.families[wildcards.dataset]
+        if name != "folder":
+            return {"family": name}
+        task = next(task for task, built in self.tasks.items() if built.dataset == wildcards.dataset)
+        entry = self.config.tasks[task]
+        return {**self.task_entry_of(task), "listing": family(name).listing(entry, wildcards.split)}
 
     def cells(self) -> list[tuple[str, str]]:
         """Every (task, model) of the run."""

@@ -5,6 +5,9 @@ R resamples, K clusters, S strata, N images.
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_matrix
+
+BLOCK = 256
 
 
 class Resampler:
@@ -18,10 +21,58 @@ class Resampler:
         first = pd.DataFrame({"cluster": clusters, "stratum": strata}).drop_duplicates("cluster").sort_values("cluster")
         self.index = {cluster: k for k, cluster in enumerate(first["cluster"])}
         rng = np.random.default_rng(seed)
-        self.weights = np.ones((draws + 1, len(first)), np.float32)
+        self.weights = np.ones((draws + 1, len(first)), np.uint8)
         for _, members in first.reset_index(drop=True).groupby("stratum"):
             size = len(members)
-            self.weights[1:, members.index] = rng.multinomial(size, np.full(size, 1 / size), size=draws)
+            drawn = rng.multinomial(size, np.full(size, 1 / size), size=draws)
+            self.weights[1:, members.index] = np.minimum(drawn, np.iinfo(np.uint8).max)
+
+    def _sums(self, clusters: pd.Series, strata: np.ndarray, *values: np.ndarray) -> list[np.ndarray]:
+        """Sums of each of the values [N] per stratum under every weighting: [R + 1, S] for the strata 0..S-1."""
+        k = clusters.map(self.index).to_numpy()
+        seen, place = np.unique(k, return_inverse=True)
+        shape = (len(seen), int(strata.max()) + 1)
+        tables = [coo_matrix((v.astype(np.float64), (place, strata)), shape).tocsr() for v in values]
+        # Block by block, so that the weights of many clusters are never held as floats at once.
+        found = [np.empty((len(self.weights), shape[1])) for _ in values]
+        for start in range(0, len(self.weights), BLOCK):
+            rows = slice(start, start + BLOCK)
+            weights = self.weights[rows][:, seen].astype(np.float64)
+            for sums, table in zip(found, tables, strict=True):
+                sums[rows] = (table.T @ weights.T).T
+        return found
+
+    def values(
+        self, metric: str, clusters: pd.Series, labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray
+    ) -> np.ndarray:
+        """A metric of `surefoot.metrics.ACCURACY` in percent under every weighting [R + 1]; all others [N].
+
+        A group or class that a weighting leaves empty does not count under it. Raises ValueError for another metric.
+        """
+        right = predicted == labels
+        if metric in ("top1", "mean_per_class"):
+            return self.accuracy(clusters, labels, right, metric)
+        if metric == "macro_f1":
+            classes = np.unique(labels)
+            known = np.isin(predicted, classes)
+            hits, actual = self._sums(clusters, labels, right, np.ones(len(labels)))
+            guessed = (
+                self._sums(clusters[known], predicted[known], np.ones(known.sum()))[0] if known.any() else 0 * hits
+            )
+            guessed = np.pad(guessed, ((0, 0), (0, hits.shape[1] - guessed.shape[1])))
+            f1 = np.divide(2 * hits, actual + guessed, out=np.full_like(hits, np.nan), where=actual > 0)
+            return 100 * np.nanmean(f1, axis=1)
+        if metric == "worst_group":
+            named = groups != "" if (groups != "").any() else np.ones(len(groups), bool)
+            _, stratum = np.unique(groups[named], return_inverse=True)
+            hits, counts = self._sums(clusters[named], stratum, right[named], np.ones(named.sum()))
+            return 100 * np.nanmin(np.divide(hits, counts, out=np.full_like(hits, np.nan), where=counts > 0), axis=1)
+        if metric == "all_frames":
+            whole = pd.DataFrame({"cluster": clusters.to_numpy(), "right": right}).groupby("cluster")["right"].all()
+            names = whole.index.to_series()
+            hits, counts = self._sums(names, np.zeros(len(names), int), whole.to_numpy(), np.ones(len(names)))
+            return 100 * (hits / counts)[:, 0]
+        raise ValueError(f"no interval for metric {metric}")
 
     def accuracy(self, clusters: pd.Series, labels: np.ndarray, right: np.ndarray, metric: str) -> np.ndarray:
         """Accuracy in percent under every weighting [R + 1].
@@ -32,14 +83,9 @@ class Resampler:
         if metric not in ("top1", "mean_per_class"):
             raise ValueError(f"no interval for metric {metric}")
         strata = labels if metric == "mean_per_class" else np.zeros_like(labels)
-        k = clusters.map(self.index).to_numpy()
-        shape = (len(self.index), strata.max() + 1)
-        hits, counts = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        np.add.at(hits, (k, strata), right)
-        np.add.at(counts, (k, strata), 1)
-        seen = counts.sum(0) > 0
-        # Sums of small whole numbers are exact in float32; the means are not, so they are taken in float64.
-        present, right_sum = (np.asarray(self.weights @ table[:, seen], np.float64) for table in (counts, hits))
+        right_sum, present = self._sums(clusters, strata, right, np.ones(len(right)))
+        seen = np.unique(strata)
+        right_sum, present = right_sum[:, seen], present[:, seen]
         share = np.divide(right_sum, present, out=np.full_like(present, np.nan), where=present > 0)
         return 100 * np.nanmean(share, axis=1)
 

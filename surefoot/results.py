@@ -57,6 +57,10 @@ class Results:
         self.ood_tests = [name for name, role in roles.items() if role == "ood_test"]
         self.id_test = next(name for name, role in roles.items() if role == "id_test")
 
+    def metric_of(self, eval_set: str) -> str:
+        """Main metric of an eval set: its own, or the task's."""
+        return self.story["tasks"][self.task]["metrics"].get(eval_set, self.metric)
+
     @property
     def methods(self) -> list[str]:
         """Methods in the order of the config, without pairs of seeds, baselines, and what has not all seeds."""
@@ -98,7 +102,9 @@ class Results:
         """Seed -> alpha with the best average under shift on the test sets: an upper bound, never evidence."""
         rows = self._of(method)
         rows = rows[
-            rows["eval_set"].isin(self.ood_tests) & (rows["metric"] == self.metric) & (rows["space"] == "weights")
+            rows["eval_set"].isin(self.ood_tests)
+            & (rows["metric"] == rows["eval_set"].map(self.metric_of))
+            & (rows["space"] == "weights")
         ]
         return best_alpha(rows)
 
@@ -120,9 +126,13 @@ class Results:
         if key not in self._draws:
             table = self.predictions[method]
             table = table[(table["seed"] == seed) & (table["eval_set"] == eval_set)]
-            labels = table["label"].to_numpy()
-            right = table[f"{space}_{alpha:.3f}"].to_numpy() == labels
-            self._draws[key] = self.resampler.accuracy(table["cluster"], labels, right, self.metric)
+            self._draws[key] = self.resampler.values(
+                self.metric_of(eval_set),
+                table["cluster"],
+                table["label"].to_numpy(),
+                table[f"{space}_{alpha:.3f}"].to_numpy(),
+                table["group"].to_numpy(str),
+            )
         return self._draws[key]
 
     def estimate(self, system: System, eval_set: str) -> dict[str, Any]:
@@ -180,7 +190,7 @@ class Results:
             "seeds": len(system.alphas[0]),
             "eval_set": eval_set,
             "role": self.roles.get(eval_set, "ood_test"),
-            "metric": self.metric,
+            "metric": self.metric_of(eval_set),
         }
 
 

@@ -163,7 +163,9 @@ class Arena:
         confidence, predicted = log_p.max(-1)
         label = log_p.gather(1, labels[:, None])[:, 0]
         arrays = [tensor.cpu().numpy() for tensor in (predicted, confidence.exp(), label)]
-        value = METRICS[self.metric](Scored(*arrays, self.validation.labels, self.validation.groups))
+        value = METRICS[self.metric](
+            Scored(*arrays, self.validation.labels, self.validation.groups, self.validation.clusters)
+        )
         return -value if self.metric in LOWER_IS_BETTER else value
 
 

@@ -13,8 +13,8 @@ class File:
     Attributes:
         name: its name on disk.
         urls: where it can be fetched, tried in turn; empty: by hand only.
-        sha256, md5, git_blob: published digests (git_blob is what `git hash-object` prints); none: the digest is noted at
-            the first download and checked from then on.
+        sha256, md5, git_blob: published digests (git_blob is what `git hash-object` prints); none: the digest is noted
+            at the first download and checked from then on.
         size: bytes, 0 where not known.
         to: folder, relative to the source's folder, into which an archive is extracted or a plain file is put.
         strip: leading folders of an archive's members that are dropped.

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SamplerName = Literal["tpe", "random", "qmc"]
-MetricName = Literal["top1", "mean_per_class", "macro_f1", "worst_group", "nll", "ece"]
+MetricName = Literal["top1", "mean_per_class", "macro_f1", "worst_group", "all_frames", "nll", "ece"]
 SAMPLER_NAMES: tuple[str, ...] = get_args(SamplerName)
 
 # A dot would clash with what the workflow appends, as in ft.pair.

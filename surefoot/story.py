@@ -27,7 +27,7 @@ def build_story(plan: Plan) -> dict[str, Any]:
         "surgical": _surgical(config),
         "search": _search(config),
         "methods": _method_pages(config) + _space_pages(config),
-        "tasks": {task: config.tasks[task].model_dump() for task in tasks},
+        "tasks": {task: _task(plan, task) for task in tasks},
         "titles": _titles(plan),
         "notes": {task: {s.name: s.note for s in plan.tasks[task].eval_sets if s.note} for task in tasks},
         "seeds": list(config.seeds),
@@ -35,6 +35,12 @@ def build_story(plan: Plan) -> dict[str, Any]:
         "bootstrap": config.bootstrap.model_dump(),
         "logit_axes": config.logit_axes,
     }
+
+
+def _task(plan: Plan, name: str) -> dict[str, Any]:
+    """What tables read of a task: metric, those of eval sets that have another one, and the line of standard models."""
+    own = {s.name: s.metric for s in plan.tasks[name].eval_sets if s.metric}
+    return plan.config.tasks[name].model_dump(include={"metric", "baseline_line"}) | {"metrics": own}
 
 
 def _titles(plan: Plan) -> dict[str, str]:

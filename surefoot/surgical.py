@@ -21,7 +21,7 @@ from surefoot.device import pick_device
 from surefoot.files import UserError, write_json, write_parquet
 from surefoot.interpolate import check_alike
 from surefoot.layers import layers
-from surefoot.metrics import ACCURACY
+from surefoot.metrics import accuracy
 from surefoot.passes import predict
 from surefoot.records import load_trained, metered, versions
 from surefoot.references import References
@@ -137,12 +137,16 @@ class Sources:
         method: dict,
     ) -> None:
         self.model, self.head, self.data, self.device = model, head, data, pick_device()
-        self.name, self.metric = method["name"], ACCURACY[method["metric"]]
+        self.name, self.metric = method["name"], method["metric"]
         self.training = config.Training.model_validate(method["training"])
         self.recipe = config.Recipe.model_validate(method["recipe"]).model_copy(update={"keep": "best"})
         self.preprocess = Preprocess.of(model)
         self.states: dict[Path, State] = {}
         self.classifier: Classifier | None = None
+
+    def value(self, predicted: np.ndarray, examples: Examples) -> float:
+        """Main metric of predictions [N]."""
+        return accuracy(self.metric, predicted, examples.labels, examples.groups, examples.clusters)
 
     def load(self, weights: Path) -> Classifier:
         """A source model, in the memory of the one loaded before. Raises UserError when it does not fit the task."""
@@ -178,7 +182,7 @@ class Sources:
         references = References(self.model, self.head, self.data.task, self.training.options, case.seed, self.device)
 
         def value(classifier: Classifier) -> float:
-            return self.metric(predict(classifier, validation, self.preprocess), validation.labels)
+            return self.value(predict(classifier, validation, self.preprocess), validation)
 
         trials, best, predicted, factors = [], -1.0, None, []
         for learning_rate in rates if self.training.train else [0.0]:

@@ -1,7 +1,7 @@
 """The training loop."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -16,6 +16,7 @@ from surefoot.augment import augment
 from surefoot.clip import Classifier, Preprocess
 from surefoot.data import Examples
 from surefoot.files import UserError
+from surefoot.images import Crops, ahead
 from surefoot.objective import FROM_START, ON_IMAGES, Context, Objective
 from surefoot.passes import encode
 from surefoot.rates import Factors, Rates
@@ -113,10 +114,9 @@ def fit(classifier: Classifier, run: Run) -> History:
                             f"{entry}.rates: every factor is 0 in epoch {epoch + 1}, so nothing would be trained"
                         )
                     optimizer = make_optimizer(weights.trained, factors, recipe, decays)
-            for indices in islice(batches(run, epoch, step), total - step):
+            for indices, x in inputs.batches(islice(batches(run, epoch, step), total - step), step):
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.learning_rate * group["factor"] * rate(step, total, recipe)
-                x = inputs.batch(indices, step)
                 context = Context(
                     classifier, x, labels[indices], recipe.label_smoothing, weights.trained, run.references, step
                 )
@@ -166,12 +166,29 @@ class Inputs:
         if frozen and run.recipe.augmentation == config.Augmentation() and not objective.asks_for(ON_IMAGES):
             self.features = encode(classifier, run.examples, run.preprocess, run.recipe.batch_size)
 
+    def batches(self, positions: Iterable[np.ndarray], step: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Positions of steps from `step` on, with their inputs; what must be decoded or cropped is loaded ahead."""
+        numbered = enumerate(positions, step)
+        if self.features is not None:
+            yield from ((indices, self.features[indices]) for _, indices in numbered)
+            return
+        slow = self.run.examples.slow or self.run.recipe.augmentation.crop is not None
+        for (number, indices), images in ahead(numbered, lambda item: self._images(item[1], item[0]), slow):
+            yield indices, self._changed(images, number)
+
     def batch(self, indices: np.ndarray, step: int) -> torch.Tensor:
         """Features [B, D] or preprocessed images [B, 3, H, W] of some positions."""
         if self.features is not None:
             return self.features[indices]
+        return self._changed(self._images(indices, step), step)
+
+    def _images(self, indices: np.ndarray, step: int) -> torch.Tensor:
+        share = self.run.recipe.augmentation.crop
+        return self.run.examples.images(indices, Crops(share, self.run.seed, step) if share else None)
+
+    def _changed(self, images: torch.Tensor, step: int) -> torch.Tensor:
         run = self.run
-        x = run.preprocess.scale(run.examples.images(indices).to(self.device))
+        x = run.preprocess.scale(images.to(self.device))
         x = augment(x, run.recipe.augmentation, torch_stream(run.seed, "changes", step))
         return run.preprocess.normalise(x)
 

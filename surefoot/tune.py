@@ -8,7 +8,7 @@ from tqdm import tqdm
 from surefoot.clip import Preprocess
 from surefoot.data import Data
 from surefoot.finetune import Bench
-from surefoot.metrics import ACCURACY
+from surefoot.metrics import accuracy
 from surefoot.passes import predict
 from surefoot.resume import Resumable
 from surefoot.roles import VALIDATION_ROLES
@@ -46,5 +46,5 @@ def tune(
 def _score(bench: Bench, classifier: Any, data: Data, seed: int, role: str) -> dict[str, Any]:
     examples, metric = data.examples(data.task.parts_of(role), seed), bench.method["metric"]
     predicted = predict(classifier, examples, Preprocess.of(bench.model))
-    value = ACCURACY[metric](predicted, examples.labels)
+    value = accuracy(metric, predicted, examples.labels, examples.groups, examples.clusters)
     return {"seed": seed, "eval_set": role, "role": role, "metric": metric, "value": value, "n": len(examples)}

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from surefoot.tasks.benchmarks import Prepared
+
 
 @dataclass(frozen=True)
 class Part:
@@ -96,6 +98,7 @@ class Task:
         note: what else the card says, such as where a role differs from the paper's.
         exact: images are prepared as the model's own evaluation transform makes them, so a model of another resolution
             is refused; else images are resized for it.
+        may_lack_classes: the real training set has no image of some classes.
     """
 
     name: str
@@ -114,6 +117,7 @@ class Task:
     contexts_note: str = ""
     note: str = ""
     exact: bool = False
+    may_lack_classes: bool = False
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -138,6 +142,15 @@ def family(name: str) -> ModuleType:
 
     known = (breeds, cifar, domainnet, emoji, folder, imagenet, transfer, wilds)
     return {module.__name__.rpartition(".")[2]: module for module in known}[name]
+
+
+def prepared_split(entry: dict[str, Any], split: str) -> "Prepared":
+    """How a split is read, from what a job is given of a data set: its family and, of the user's own data, the task."""
+    module = family(entry["family"])
+    if entry["family"] != "folder":
+        return module.SPLITS[split]
+    name, settings = entry["name"], {key: value for key, value in entry.items() if key not in ("name", "listing")}
+    return module.prepared(name, config.FolderTask.model_validate({**settings, "recipe": "unused"}), split)
 
 
 def build_task(name: str, entry: config.AnyTask) -> Task:

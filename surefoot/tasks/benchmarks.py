@@ -28,8 +28,8 @@ class Prepared:
     Attributes:
         source: name of the Source whose folder `index` and `read` are given.
         index: folder -> one row per image with COLUMNS: `file` (relative to the folder), `label` (int), `cluster` (what
-            intervals resample: near-duplicates share one; the file where there are none), `group` (what the worst group is
-            taken over; '' is left out of it), `fold` ('train' and 'val' where the split is cut by `hold_out`, else ''),
+            intervals resample: near-duplicates share one; the file where there are none), `group` (what the worst group
+            is taken over; '' is left out of it), `fold` ('train' and 'val' where the split is cut by `hold_out`, else ''),
             and any further columns.
         images: number of rows in the real data set; 0 where no source says it.
         read: (folder, some of the rows) -> their images, uint8 [h, w, 3] or PIL, in order, where they do not lie in
@@ -49,7 +49,7 @@ class Prepared:
 def hold_out(rows: "pd.DataFrame", share: float = 0.1, least: int = 1) -> "pd.DataFrame":
     """Cut a validation set off a training set: the column `fold` becomes 'val' for a share of each class, else 'train'.
 
-    Whole clusters are drawn, in an order fixed by their names; at least `least` clusters of a class that has two or more.
+    Whole clusters are drawn, in an order fixed by their names; at least `least` clusters of a class with two or more.
     The draw is the same for every seed.
     """
     folds = dict.fromkeys(rows.index, "train")
@@ -97,7 +97,7 @@ def select(classes: int, shots: int | None, flip: bool, part: Part, rows: "pd.Da
 
 
 def _slice(table: "pd.DataFrame", first: int, behind: int, key: Callable[[str], float]) -> "pd.DataFrame":
-    """Images first..behind-1 of each class in the order of a key of their file (and row, where a file holds several)."""
+    """Images first..behind-1 of each class in the order of a key of their file (and row, if a file holds several)."""
     names = table["file"].astype(str) + (table["row"].map(" {}".format) if "row" in table else "")
     order = table.assign(key=names.map(key)).sort_values(["label", "key"], kind="stable")
     place = order.groupby("label").cumcount()

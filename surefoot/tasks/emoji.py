@@ -84,7 +84,9 @@ def _targets(name: str, entry: config.EmojiTask) -> tuple[Target, ...]:
     return tuple(Target(kind, kind.replace("_", " "), f"twemoji-{kind}-{SEVERITY}") for kind in entry.corruptions)
 
 
-def _select(classes: tuple[str, ...], entry: config.EmojiTask, part: Part, rows: "pd.DataFrame", seed: int) -> Selection:
+def _select(
+    classes: tuple[str, ...], entry: config.EmojiTask, part: Part, rows: "pd.DataFrame", seed: int
+) -> Selection:
     """Rows of one part. With a limit of concepts, only the first of each class in fold order are used."""
     table = rows.assign(index=range(len(rows)))
     if entry.shift == "subtype":

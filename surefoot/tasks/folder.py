@@ -33,7 +33,9 @@ def build(name: str, entry: config.FolderTask) -> Task:
             raise UserError(f"{where}: no image set has the role {role}; name one (role: {role})")
     for role in ("train", "id_val", "ood_val", "id_test"):
         if len(by_role.get(role, [])) > 1:
-            raise UserError(f"{where}: {' and '.join(by_role[role])} both have the role {role}; only ood_test may repeat")
+            raise UserError(
+                f"{where}: {' and '.join(by_role[role])} both have the role {role}; only ood_test may repeat"
+            )
     classes, words = _classes(name, entry, by_role["train"][0])
     train = by_role["train"][0]
     held_out = HELD_OUT not in by_role
@@ -80,7 +82,9 @@ def _classes(name: str, entry: config.FolderTask, train: str) -> tuple[tuple[str
         found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         known = tuple(found), tuple(map(_words, found))
     if len(known[0]) < 2 or len(set(known[0])) < len(known[0]):
-        raise UserError(f"tasks.{name}.classes: {len(known[0])} classes ({', '.join(known[0])}); two different are needed")
+        raise UserError(
+            f"tasks.{name}.classes: {len(known[0])} classes ({', '.join(known[0])}); two different are needed"
+        )
     if wrong := [template for template in entry.templates if "{}" not in template]:
         raise UserError(f"tasks.{name}.templates: {wrong[0]!r} has no {{}} where the class stands")
     return known

@@ -25,12 +25,12 @@ from surefoot.flow import Plan
 from surefoot.layers import PREFIXES, layers, parts
 from surefoot.metrics import ACCURACY
 from surefoot.objective import TERMS
-from surefoot.prepare import prepare
+from surefoot.prepare import prepare_emoji
 from surefoot.rates import Rates
 from surefoot.resume import Resumable
 from surefoot.roles import VALIDATION_ROLES
 from surefoot.splits import write_split
-from surefoot.tasks import EvalSet, Part, build_task, load_task
+from surefoot.tasks import EvalSet, Part, build_task, family, load_task
 from surefoot.zeroshot import zero_shot_head
 from tests.tiny import raw_config, same_bytes
 
@@ -63,7 +63,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], P
             for split in task.splits:
                 if (task.dataset, split) not in found:
                     found[task.dataset, split] = root / task.dataset / split
-                    write_split(found[task.dataset, split], *prepare(task.dataset, split, 16))
+                    write_split(found[task.dataset, split], *prepare_emoji(split, 16))
     return found
 
 
@@ -82,7 +82,7 @@ def opened(name: str, folders: dict[tuple[str, str], Path]) -> Data:
 def test_names_in_the_config_are_the_registered_ones() -> None:
     assert tuple(TERMS) == config.TERM_NAMES
     assert tuple(METRICS) == config.METRIC_NAMES
-    assert set(ACCURACY) == set(config.get_args(config.Task.model_fields["metric"].annotation))
+    assert set(ACCURACY) == set({*config.get_args(config.MainMetricName), "all_frames"})
 
 
 def test_parts_in_the_config_are_those_of_a_model(model: Path, heads: dict[str, Path]) -> None:
@@ -104,11 +104,16 @@ def test_every_rule_of_rates_is_registered(name: str) -> None:
     assert rates.at(1, lambda per_image: iter([gradients])).keys() == trained.keys()
 
 
-@pytest.mark.parametrize("family", config.get_args(config.FamilyName))
-def test_every_family_builds_a_task_and_prepares_its_splits(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_families_in_the_config_are_modules() -> None:
+    kinds = [config.get_args(kind.model_fields["family"].annotation) for kind in config.TASK_KINDS]
+    assert sorted(name for names in kinds for name in names) == sorted(config.get_args(config.FamilyName))
+    assert all(callable(family(name).build) for name in config.get_args(config.FamilyName))
+
+
+def test_emoji_builds_a_task_and_prepares_its_splits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("surefoot.prepare.draw", fake_drawing)
-    task = build_task("t", config.Task(family=family, recipe="r"))
-    images, rows, source = prepare(task.dataset, task.splits[0], 16)
+    task = build_task("t", config.EmojiTask(family="emoji", recipe="r"))
+    images, rows, source = prepare_emoji(task.splits[0], 16)
     assert images.shape == (len(rows), 16, 16, 3) and images.dtype == np.uint8 and source
     assert len(task.select(task.train[0], rows, 0).rows)
 

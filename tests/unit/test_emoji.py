@@ -12,7 +12,7 @@ from surefoot.config import Options, Task
 from surefoot.corrupt import CORRUPTIONS
 from surefoot.files import UserError
 from surefoot.fingerprint import ROOT
-from surefoot.prepare import prepare
+from surefoot.prepare import prepare_emoji
 from surefoot.references import References
 from surefoot.tasks import Part, build_task
 from surefoot.tasks.emoji_art import MissingArtwork, draw
@@ -109,7 +109,7 @@ def task_rows() -> tuple:
     """The task and its rows; the drawings do not matter here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("surefoot.prepare.draw", lambda emoji, style, size: np.zeros((size, size, 3), np.uint8))
-        _, rows, _ = prepare("emoji", "twemoji", 8)
+        _, rows, _ = prepare_emoji("twemoji", 8)
     return build_task("emoji-style", Task(family="emoji", recipe="emoji")), rows
 
 
@@ -149,7 +149,7 @@ def test_an_unknown_class_is_told_with_the_nearest_name() -> None:
 def test_an_unknown_split_is_told_with_the_nearest_name() -> None:
     for split in ("twemogi", "line-corrupt", "nonsense-corrupted"):
         with pytest.raises(UserError, match="has no split"):
-            prepare("emoji", split, 8)
+            prepare_emoji(split, 8)
 
 
 def test_class_words_are_allowed_for_about_a_third_of_the_concepts_in_every_fold() -> None:
@@ -222,7 +222,7 @@ def test_an_unknown_style_is_an_error() -> None:
 def test_corrupted_splits_corrupt_all_variants_of_a_concept_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
     monkeypatch.setattr("surefoot.prepare.draw", lambda emoji, style, size: picture)
-    images, rows, source = prepare("emoji", "twemoji-corrupted", 12)
+    images, rows, source = prepare_emoji("twemoji-corrupted", 12)
     assert set(rows["corruption"]) == set(CORRUPTIONS)
     assert (rows.groupby("concept")["corruption"].nunique() == 1).all()
     assert not (images == picture).all((1, 2, 3)).any()

@@ -28,7 +28,7 @@ ALPHAS = (0.0, 0.5, 1.0)
 ROLES = {"id_val": "id_val", "ood_val": "ood_val", "id_test": "id_test", "line": "ood_test", "glyph": "ood_test"}
 STORY: dict[str, Any] = {
     "labels": {"zeroshot": "Zero-shot", "ft": "FT", "ft.pair": "FT, two seeds"},
-    "tasks": {"toy": {"metric": "mean_per_class", "baseline_line": None}},
+    "tasks": {"toy": {"metric": "mean_per_class", "baseline_line": None, "metrics": {}}},
     "baselines": [],
     "seeds": [0, 1],
     "search": {"spaces": {}},
@@ -278,7 +278,7 @@ def test_baselines_are_no_rows_of_the_main_table_and_lie_on_their_line() -> None
 def test_a_published_line_serves_where_there_are_no_baselines() -> None:
     results = toy()
     results.story = STORY | {
-        "tasks": {"toy": {"metric": "mean_per_class", "baseline_line": {"slope": 1, "intercept": 0}}}
+        "tasks": {"toy": {"metric": "mean_per_class", "baseline_line": {"slope": 1, "intercept": 0}, "metrics": {}}}
     }
     system = System("ft", "FT", (results.constant("ft", 1.0),))
     shifted = (percent(FT["line"][2]) + percent(FT["glyph"][2])) / 2
@@ -290,7 +290,7 @@ def with_line(slope: float, intercept: float) -> Results:
     """The toy records with a published line."""
     results = toy()
     line = {"slope": slope, "intercept": intercept}
-    results.story = STORY | {"tasks": {"toy": {"metric": "mean_per_class", "baseline_line": line}}}
+    results.story = STORY | {"tasks": {"toy": {"metric": "mean_per_class", "baseline_line": line, "metrics": {}}}}
     return results
 
 

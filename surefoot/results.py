@@ -126,13 +126,10 @@ class Results:
         if key not in self._draws:
             table = self.predictions[method]
             table = table[(table["seed"] == seed) & (table["eval_set"] == eval_set)]
-            self._draws[key] = self.resampler.values(
-                self.metric_of(eval_set),
-                table["cluster"],
-                table["label"].to_numpy(),
-                table[f"{space}_{alpha:.3f}"].to_numpy(),
-                table["group"].to_numpy(str),
-            )
+            metric, labels = self.metric_of(eval_set), table["label"].to_numpy()
+            predicted = table[f"{space}_{alpha:.3f}"].to_numpy()
+            groups = table["group"].to_numpy(str) if metric == "worst_group" else np.full(len(table), "")
+            self._draws[key] = self.resampler.values(metric, table["cluster"], labels, predicted, groups)
         return self._draws[key]
 
     def estimate(self, system: System, eval_set: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def story(**run: object) -> dict[str, Any]:
 def test_methods_say_what_they_do_beyond_their_loss() -> None:
     also = {page["method"]: page["also"] for page in story()["methods"]}
     assert also["ft"] == "" and also["lp-ft"] == "from lp" and also["ema"].startswith("EMA 0.")
-    assert also["tpgm"].startswith("from ft; TPGM, 200 steps at")
+    assert also["tpgm"].startswith("from ft; TPGM, 100 steps at")
 
 
 def test_an_arm_does_not_name_the_settings_that_it_has_elsewhere() -> None:

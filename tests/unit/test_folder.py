@@ -1,0 +1,172 @@
+"""A user's own images: roles, classes, hold-out, preparation, and what a mistake reads like."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from surefoot import config
+from surefoot.data import Data
+from surefoot.files import UserError
+from surefoot.images import evaluation_view, load_rgb
+from surefoot.prepare import prepare_files
+from surefoot.splits import read_split
+from surefoot.tasks import load_task, prepared_split
+from surefoot.tasks.folder import build
+from tests.fabricate.folder import CLASSES, fabricate
+
+SIDE = 24
+SPLITS = {
+    "train": {"role": "train", "folder": "train"},
+    "test": {"role": "id_test", "folder": "test"},
+    "shifted": {"role": "ood_test", "folder": "shifted"},
+    "noisy": {"role": "ood_val", "folder": "shifted-val"},
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    fabricate(tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def entry(where: Path, **changes: Any) -> dict[str, Any]:
+    return {"name": "pets", "family": "folder", "root": str(where), "splits": SPLITS, **changes}
+
+
+def prepare(given: dict[str, Any], split: str, folder: Path) -> Path:
+    how = prepared_split(given, split)
+    source = {"made by": "test"}
+    prepare_files(
+        how, Path(given["root"]), SIDE, folder / split, folder / "state" / split, source, f"pets/{split}", True
+    )
+    return folder / split
+
+
+def opened(given: dict[str, Any], folder: Path) -> Data:
+    task = load_task(given)
+    return Data(task, {split: prepare(given, split, folder) for split in task.splits})
+
+
+def test_roles_classes_and_prompts(root: Path) -> None:
+    task = load_task(entry(root))
+    assert task.classes == tuple(sorted(CLASSES)) and task.prompt_names == ("blue jay", "green frog", "red fox")
+    assert {s.name: s.role for s in task.eval_sets} == {
+        "id_val": "id_val",
+        "test": "id_test",
+        "shifted": "ood_test",
+        "ood_val": "ood_val",
+    }
+    named = load_task(entry(root, classes={"red_fox": "fox", "blue_jay": "bird", "green_frog": "frog"}))
+    assert named.classes == ("red_fox", "blue_jay", "green_frog") and named.prompt_names == ("fox", "bird", "frog")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_images_and_labels_are_those_on_disk(root: Path, tmp_path: Path, stream: bool) -> None:
+    data = opened(entry(root, stream=stream), tmp_path / "data")
+    train, held_out = data.training(0), data.examples(data.task.parts_of("id_val"), 0)
+    assert len(train) == 21 and len(held_out) == 3, "one of eight images of each class is held out"
+    for examples in (train, data.examples(data.task.parts_of("ood_test"), 0)):
+        split, rows = examples.pieces[0]
+        images = examples.images(np.arange(len(examples))).numpy()
+        for image, label, row in zip(images, examples.labels, rows, strict=True):
+            path = root / split.rows["file"][row]
+            assert path.parent.name == data.task.classes[label]
+            assert np.array_equal(image, evaluation_view(load_rgb(path), SIDE))
+    files = {data.splits["train"].rows["file"][row] for e in (train, held_out) for row in e.pieces[0][1]}
+    assert len(files) == 24, "training and held-out images are disjoint and complete"
+    assert train.slow == stream
+
+
+def test_shots_are_nested_and_drawn_per_seed(root: Path, tmp_path: Path) -> None:
+    given = entry(root, shots=2)
+    data = opened(given, tmp_path / "data")
+    two = data.training(0)
+    assert np.bincount(two.labels).tolist() == [2, 2, 2]
+    four = Data(load_task(given | {"shots": 4}), {name: tmp_path / "data" / name for name in data.splits}).training(0)
+    assert set(two.pieces[0][1]) < set(four.pieces[0][1])
+    assert set(two.pieces[0][1]) != set(data.training(1).pieces[0][1])
+
+
+def test_tables_of_files(root: Path, tmp_path: Path) -> None:
+    lines = ["file,label,group,cluster"]
+    for number, path in enumerate(sorted((root / "shifted").rglob("*.jpg"))):
+        lines.append(f"{path.relative_to(root)},{path.parent.name},g{number % 2},c{number // 2}")
+    (root / "list.csv").write_text("\n".join(lines))
+    given = entry(root, splits=SPLITS | {"shifted": {"role": "ood_test", "table": "list.csv"}})
+    data = opened(given, tmp_path / "data")
+    examples = data.examples(data.task.parts_of("ood_test"), 0)
+    assert len(examples) == 24 and set(examples.groups) == {"g0", "g1"} and len(set(examples.clusters)) == 12
+    assert np.bincount(examples.labels).tolist() == [8, 8, 8]
+
+
+def test_a_broken_image_is_named_and_a_rerun_goes_on(root: Path, tmp_path: Path) -> None:
+    broken = root / "train" / "red_fox" / "003.jpg"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:300])
+    with pytest.raises(UserError, match=r"1 of 24 images cannot be read:\n.*red_fox/003\.jpg"):
+        prepare(entry(root), "train", tmp_path / "data")
+    assert not (tmp_path / "data/train/split.json").exists()
+    broken.write_bytes(whole)
+    assert len(read_split(prepare(entry(root), "train", tmp_path / "data")).rows) == 24
+    assert not (tmp_path / "data/state/train").exists()
+
+
+def test_a_killed_preparation_goes_on_with_the_same_bytes(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("surefoot.prepare.CHUNK", 5)
+    plain = prepare(entry(root), "train", tmp_path / "plain")
+    seen = []
+
+    def stop(image: Any, *rest: Any) -> np.ndarray:
+        seen.append(image)
+        if len(seen) == 13:
+            raise KeyboardInterrupt
+        return evaluation_view(image, *rest)
+
+    monkeypatch.setattr("surefoot.prepare.evaluation_view", stop)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(entry(root), "train", tmp_path / "killed")
+    killed = prepare(entry(root), "train", tmp_path / "killed")
+    assert len(seen) < 13 + 24, "what was done is not done again"
+    for name in ("images.npy", "rows.parquet", "split.json"):
+        assert (plain / name).read_bytes() == (killed / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"root": "/nowhere"}, "there is no folder /nowhere/train"),
+        ({"splits": {k: v for k, v in SPLITS.items() if k != "shifted"}}, "no image set has the role ood_test"),
+        (
+            {"splits": SPLITS | {"more": {"role": "id_test", "folder": "test"}}},
+            "test and more both have the role id_test",
+        ),
+        ({"splits": SPLITS | {"shifted": {"role": "ood_test"}}}, "splits.shifted: give either folder or table"),
+        ({"classes": ["red_fox"]}, "1 classes"),
+        ({"templates": ["a photo"]}, "'a photo' has no {}"),
+    ],
+)
+def test_mistakes_of_an_entry_are_named(root: Path, changes: dict[str, Any], message: str) -> None:
+    settings = {key: value for key, value in entry(root, **changes).items() if key != "name"}
+    with pytest.raises(UserError) as error:
+        build("pets", config.FolderTask.model_validate(settings | {"recipe": "r"}))
+    assert message in str(error.value) and "tasks.pets" in str(error.value)
+
+
+def test_mistakes_on_disk_are_named(root: Path, tmp_path: Path) -> None:
+    (root / "shifted" / "red_fix").mkdir()
+    with pytest.raises(UserError, match="red_fix holds no image"):
+        prepare(entry(root), "shifted", tmp_path / "data")
+    (root / "shifted" / "red_fox" / "000.jpg").rename(root / "shifted" / "red_fix" / "000.jpg")
+    with pytest.raises(UserError, match=r"class 'red_fix' is not among .*did you mean 'red_fox'"):
+        prepare(entry(root), "shifted", tmp_path / "data")
+    (root / "list.csv").write_text("file,class\na.jpg,red_fox\n")
+    table = entry(root, splits=SPLITS | {"shifted": {"role": "ood_test", "table": "list.csv"}})
+    with pytest.raises(UserError, match="has no column 'label'; it has file, class"):
+        prepare(table, "shifted", tmp_path / "data")
+    (root / "list.csv").write_text("file,label\ngone.jpg,red_fox\n")
+    with pytest.raises(UserError, match=r"names gone\.jpg, which is not below"):
+        prepare(table, "shifted", tmp_path / "data")

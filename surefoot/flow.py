@@ -22,8 +22,8 @@ SPLIT_FILES = ("images.npy", "rows.parquet", "split.json")
 TABLES = ("main", "alpha", "ensembles", "effects", "metrics", "cost", "methods")
 FIGURES = ("frontier", "alpha")
 # Memory of a job that computes with a model, in MB: what Python, torch and the images take, and how many copies of the
-# weights there are at most. Peaks measured in training: the embedded model (weights of 6 MB) 1,074; the image tower of a
-# ViT-B/32 (577 MB) 2,981; both its towers with every companion that a term can ask for 6,744.
+# weights there are at most. Peaks measured in training: the embedded model (weights of 6 MB) 1,074; the image tower of
+# a ViT-B/32 (577 MB) 2,981; both its towers with every companion that a term can ask for 6,744.
 BASE_MB, COPIES = 3000, 8
 # Only where the run adapts source models to targets.
 SEARCH_TABLES = ("search", "learned", "trials", "importances")

@@ -11,6 +11,7 @@ import pytest
 
 from tests.workflow.conftest import ROOT
 
+started: list[subprocess.Popen[str]] = []
 CLUSTER = ROOT / ".venv-cluster/bin/snakemake"
 
 
@@ -20,7 +21,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         pytest.fail(f"{CLUSTER} is missing: run `make cluster` (make test does)")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     with (folder / "run.log").open("w") as log:
-        return subprocess.Popen(
+        running = subprocess.Popen(
             [CLUSTER, *arguments],
             cwd=folder,
             env=environment,
@@ -30,6 +31,17 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
             stderr=subprocess.STDOUT,
             text=True,
         )
+    started.append(running)
+    return running
+
+
+def end_all() -> None:
+    """End the runs that a failed test left: with Ctrl-C, so that their jobs end too."""
+    while started:
+        running = started.pop()
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGINT)
+            running.wait(timeout=60)
 
 
 def finish(running: subprocess.Popen[str], folder: Path, seconds: int = 300) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.cluster import await_, finish, start, trains
+from tests.cluster import await_, end_all, finish, start, trains
 from tests.workflow.conftest import SMOKE, copy_repository
 
 HERE = Path(__file__).parent
@@ -55,6 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shutil.copy2(HERE / "experiment.yaml", copy)
         yield copy
     finally:
+        end_all()
         subprocess.run([HERE / "down.sh", base / "slurm"], check=True, stderr=subprocess.DEVNULL)
 
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from surefoot.fingerprint import _closure
-from tests.cluster import await_, finish, start, trains
+from tests.cluster import await_, end_all, finish, start, trains
 from tests.workflow.conftest import ROOT, SMOKE, snakemake
 
 CLUSTERS = ("slurm", "generic-cluster")  # their profiles need the plugins
@@ -183,7 +183,8 @@ def cluster(after_smoke: Path):
 
     run.folder = after_smoke
     run.training = lambda: trains(log, begin)
-    return run
+    yield run
+    end_all()
 
 
 def sessions(said: str) -> list[int]:

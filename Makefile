@@ -16,10 +16,10 @@ results: env
 
 # As root on Debian the tests may install Slurm; plain pytest never installs anything.
 test: env cluster check
-	SUREFOOT_SLURM=install $(BIN)/python -m pytest -rs
+	SUREFOOT_SLURM=$${SUREFOOT_SLURM:-install} $(BIN)/python -m pytest -rs
 
 test-slurm: env cluster
-	SUREFOOT_SLURM=install $(BIN)/python -m pytest -rs tests/slurm
+	SUREFOOT_SLURM=$${SUREFOOT_SLURM:-install} $(BIN)/python -m pytest -rs tests/slurm
 
 check: env
 	$(BIN)/ruff check .

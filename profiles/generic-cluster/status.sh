@@ -1,8 +1,6 @@
 #!/bin/sh
 # status.sh ID: print running, success or failed.
 end=results/logs/cluster/$1.status
-# The order matters: a job that ends between the two looks has written its end by the second.
-if kill -0 "$1" 2>/dev/null; then echo running
-elif [ "$(cat "$end" 2>/dev/null)" = 0 ]; then echo success
-else echo failed
-fi
+# A job that ends between the two looks has written its end by the third.
+[ -s "$end" ] || if kill -0 "$1" 2>/dev/null; then echo running; exit; fi
+if [ "$(cat "$end" 2>/dev/null)" = 0 ]; then echo success; else echo failed; fi

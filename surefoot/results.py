@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from surefoot.columns import prediction_column
 from surefoot.files import UserError
 from surefoot.intervals import Resampler, interval
 from surefoot.select import best_alpha, choose_alpha, validation_only
@@ -130,7 +131,7 @@ class Results:
                 self.metric_of(eval_set),
                 table["cluster"],
                 table["label"].to_numpy(),
-                table[f"{space}_{alpha:.3f}"].to_numpy(),
+                table[prediction_column(space, alpha)].to_numpy(),
                 table["group"].to_numpy(str),
             )
         return self._draws[key]

@@ -18,8 +18,16 @@ def augment(images: torch.Tensor, how: Augmentation, stream: torch.Generator) ->
     """
     if how.model_copy(update={"crop": None}) == Augmentation():  # crops are made where images are loaded
         return images
-    count = len(images)
-    uniform = torch.rand(count, 5, generator=stream) * 2 - 1
+    return change(images, how, draws(len(images), stream))
+
+
+def draws(count: int, stream: torch.Generator) -> torch.Tensor:
+    """Uniform numbers [count, 5] in [-1, 1) that decide what `change` does to each of some images."""
+    return torch.rand(count, 5, generator=stream) * 2 - 1
+
+
+def change(images: torch.Tensor, how: Augmentation, uniform: torch.Tensor) -> torch.Tensor:
+    """What `augment` does, with the `draws` [B, 5] of its images given."""
     angle = uniform[:, 0] * math.radians(how.rotate)
     scale = torch.exp(uniform[:, 1] * math.log1p(how.scale))
     mirror = torch.where(uniform[:, 4] < 2 * how.mirror - 1, -1.0, 1.0)

@@ -15,8 +15,9 @@ import torch
 from tqdm import tqdm
 
 from surefoot import metrics
-from surefoot.augment import augment
+from surefoot.augment import change, draws
 from surefoot.clip import Classifier, Preprocess, State, convention_of, load_state, tensor_names, zero_shot_classifier
+from surefoot.columns import prediction_column
 from surefoot.config import Augmentation
 from surefoot.data import Data, Examples
 from surefoot.device import pick_device
@@ -95,15 +96,17 @@ def score(
     """Score every alpha in one pass; images are read and moved to the device once per batch.
 
     With renders > 1 each image is scored again under small fixed changes (2 of 48 pixels, 8 degrees): N grows to
-    renders * N, render by render. `columns` are those of an EvalSet.
+    renders * N, render by render. An image's changes depend on its position and the render alone, not on the batch.
+    `columns` are those of an EvalSet.
     """
     device = next(line.classifier.parameters()).device
     found = {space: [[], [], []] for space in SPACES}
     work = [(render, indices) for render in range(renders) for indices in examples.batches(batch)]
+    drawn = [draws(len(examples), torch_stream(0, "render", render)) for render in range(1, renders)]
     for render, indices in tqdm(work, desc=bar, leave=False):
         x = preprocess.scale(examples.images(indices).to(device))
         if render:
-            x = augment(x, RENDER, torch_stream(0, "render", render, int(indices[0])))
+            x = change(x, RENDER, drawn[render - 1][indices])
         labels = torch.from_numpy(examples.labels[indices]).to(device)
         scored = torch.stack([project(z, columns).log_softmax(-1) for z in line.logits(preprocess.normalise(x))])
         mixed = torch.stack([_mix(scored[0], scored[-1], alpha) for alpha in line.alphas])
@@ -161,7 +164,7 @@ def evaluate_line(
     """All eval sets of a task under one seed.
 
     Returns metric rows (seed, eval_set, role, space, alpha, metric, value, n) and per-image rows (seed, eval_set,
-    cluster, group, label, and the arg-max per space and alpha in columns such as `weights_0.50`).
+    cluster, group, label, and the arg-max per space and alpha in columns such as `weights_0.500`).
     """
     rows, tables = [], []
     for eval_set in data.task.eval_sets:
@@ -193,11 +196,6 @@ def evaluate_line(
         tables.append(pd.DataFrame(columns))
     names = ["seed", "eval_set", "role", "space", "alpha", "metric", "value", "n"]
     return pd.DataFrame(rows, columns=names), pd.concat(tables, ignore_index=True)
-
-
-def prediction_column(space: str, alpha: float) -> str:
-    """Column of the per-image table that holds the arg-max of a combination."""
-    return f"{space}_{alpha:.3f}"
 
 
 @dataclass(frozen=True)

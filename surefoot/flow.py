@@ -63,6 +63,14 @@ class Plan:
             source = self.config.tasks[name].source or name
             if self.tasks[source].classes != self.tasks[name].classes:
                 raise UserError(f"tasks.{name}.source: {source} has other classes, so its models cannot be adapted")
+        for task in self.config.run.tasks:
+            sets = [eval_set.role for eval_set in self.tasks[task].eval_sets]
+            for name in self.config.search.spaces:
+                if (wanted := self.config.spaces[name].eval_set) not in sets:
+                    raise UserError(
+                        f"spaces.{name}.eval_set: task {task} has no {wanted}; name images with this role, or "
+                        "search on id_val"
+                    )
         if Path("results").exists() and not os.access("results", os.W_OK):
             raise UserError("the folder results/ is read-only; make it writable and run again")
 

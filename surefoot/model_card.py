@@ -8,6 +8,7 @@ import pandas as pd
 
 from surefoot import config
 from surefoot.clip import WEIGHTS, Preprocess, State, load_clip, zero_shot_classifier
+from surefoot.columns import prediction_column
 from surefoot.data import Data
 from surefoot.files import sha256
 from surefoot.intervals import Resampler, interval
@@ -82,7 +83,9 @@ def fine_tuning_gain(metrics: pd.DataFrame, predictions: pd.DataFrame, bootstrap
         rows = predictions[(predictions["seed"] == seed) & (predictions["eval_set"] == "id_val")]
         labels = rows["label"].to_numpy()
         tuned, start = (
-            resampler.accuracy(rows["cluster"], labels, rows[f"weights_{a:.3f}"].to_numpy() == labels, "mean_per_class")
+            resampler.accuracy(
+                rows["cluster"], labels, rows[prediction_column("weights", a)].to_numpy() == labels, "mean_per_class"
+            )
             for a in (1.0, 0.0)
         )
         gains.append(tuned - start)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from surefoot.columns import prediction_column
 from surefoot.files import UserError
 from surefoot.intervals import Resampler, interval
 from surefoot.select import best_alpha, choose_alpha, validation_only
@@ -56,6 +57,11 @@ class Results:
         self.roles = dict(roles)
         self.ood_tests = [name for name, role in roles.items() if role == "ood_test"]
         self.id_test = next(name for name, role in roles.items() if role == "id_test")
+
+    @property
+    def chooser(self) -> str:
+        """Validation set that chooses alpha: ood_val, or id_val where a task has no shifted validation images."""
+        return "ood_val" if "ood_val" in self.roles else "id_val"
 
     def metric_of(self, eval_set: str) -> str:
         """Main metric of an eval set: its own, or the task's."""
@@ -127,7 +133,7 @@ class Results:
             table = self.predictions[method]
             table = table[(table["seed"] == seed) & (table["eval_set"] == eval_set)]
             metric, labels = self.metric_of(eval_set), table["label"].to_numpy()
-            predicted = table[f"{space}_{alpha:.3f}"].to_numpy()
+            predicted = table[prediction_column(space, alpha)].to_numpy()
             groups = table["group"].to_numpy(str) if metric == "worst_group" else np.full(len(table), "")
             self._draws[key] = self.resampler.values(metric, table["cluster"], labels, predicted, groups)
         return self._draws[key]

@@ -31,7 +31,7 @@ def searched_systems(results: Results) -> list[System]:
         systems += [
             System(space, label, (results.constant(space, 1.0),)),
             System(space, f"{label} + WiSE ({fixed:g})", (results.constant(space, fixed),)),
-            System(space, f"{label} + WiSE (ood_val)", (results.chosen(space, "ood_val"),)),
+            System(space, f"{label} + WiSE ({results.chooser})", (results.chosen(space, results.chooser),)),
         ]
     return systems
 
@@ -65,8 +65,8 @@ def _labels(results: Results, system: System, budget: dict[str, float]) -> dict[
         used[results.story["search"]["spaces"][system.method]["eval_set"]] = budget["labelled_images"]
         if budget["best_epoch"]:
             used["id_val"] = float(sizes["id_val"])
-    if system.label.endswith("(ood_val)"):
-        used["ood_val"] = float(sizes["ood_val"])
+    if system.label.endswith(f"({results.chooser})"):
+        used[results.chooser] = float(sizes[results.chooser])
     return {f"{name}_labels": count for name, count in used.items()}
 
 

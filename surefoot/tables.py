@@ -48,7 +48,7 @@ def main_systems(results: Results) -> list[System]:
         systems += [
             System(method, label, (results.constant(method, 1.0),)),
             System(method, f"{label} + WiSE ({fixed:g})", (results.constant(method, fixed),)),
-            System(method, f"{label} + WiSE (ood_val)", (results.chosen(method, "ood_val"),)),
+            System(method, f"{label} + WiSE ({results.chooser})", (results.chosen(method, results.chooser),)),
         ]
     return systems
 
@@ -71,7 +71,7 @@ def alpha_systems(results: Results, method: str) -> dict[str, System]:
         "alpha 1 (fine-tuned)": results.constant(method, 1.0),
         f"fixed {fixed:g}": results.constant(method, fixed),
         RULES["id_val"]: results.chosen(method, "id_val"),
-        RULES["ood_val"]: results.chosen(method, "ood_val"),
+        **({RULES["ood_val"]: results.chosen(method, "ood_val")} if results.chooser == "ood_val" else {}),
         RULES["oracle"]: results.oracle(method),
     }
     ends = {"alpha 0 (zero-shot)": "Zero-shot", "alpha 1 (fine-tuned)": label}
@@ -108,8 +108,8 @@ def ensemble_systems(results: Results) -> list[System]:
                 System(method, f"{label} and zero-shot, {name} {fixed:g}", (results.constant(method, fixed),), space),
                 System(
                     method,
-                    f"{label} and zero-shot, {name} (ood_val)",
-                    (results.chosen(method, "ood_val", space),),
+                    f"{label} and zero-shot, {name} ({results.chooser})",
+                    (results.chosen(method, results.chooser, space),),
                     space,
                 ),
             ]
@@ -152,7 +152,7 @@ def effects_table(results: Results) -> pd.DataFrame:
         claim("1 fine-tuning, under shift", "", tuned, zero_shot, name)
     less = results.gain_under_shift(tuned, zero_shot)
     claim("1 gain under shift minus gain in distribution", "lower", tuned, zero_shot, AVERAGE, less)
-    for rule in (f"fixed {results.story['fixed_alpha']:g}", RULES["ood_val"]):
+    for rule in (f"fixed {results.story['fixed_alpha']:g}", RULES[results.chooser]):
         for other in (zero_shot, tuned):
             for name in (results.id_test, AVERAGE):
                 claim(f"2 WiSE-FT, alpha {rule}", "higher", rules[rule], other, name)

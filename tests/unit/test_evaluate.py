@@ -10,8 +10,9 @@ import torch
 
 from surefoot import config, metrics
 from surefoot.clip import Classifier, Preprocess, State, save_state, zero_shot_classifier
+from surefoot.columns import prediction_column
 from surefoot.data import Data, Examples
-from surefoot.evaluate import METRICS, Line, evaluate_line, evaluate_runs, prediction_column, score
+from surefoot.evaluate import METRICS, Line, evaluate_line, evaluate_runs, score
 from surefoot.files import UserError, sha256, write_json
 from surefoot.interpolate import interpolate
 from surefoot.records import load_trained
@@ -179,6 +180,22 @@ def test_renders_add_changed_versions_after_the_plain_one(
     parts = np.split(three.confidence["weights"], 3, axis=1)
     assert np.array_equal(parts[0], one.confidence["weights"])
     assert not np.allclose(parts[0], parts[1]) and not np.allclose(parts[1], parts[2])
+
+
+def test_changes_of_a_render_do_not_depend_on_the_batch(
+    classifier: Classifier, start: State, data: Data, preprocess: Preprocess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the model sees of each image in each render, but for rounding."""
+    examples, seen = data.examples(data.task.eval_sets[1].parts, 0), {}
+    normalise = Preprocess.normalise
+    for size in (1, 3, 1000):
+        inputs = seen[size] = []
+        monkeypatch.setattr(Preprocess, "normalise", lambda self, x, kept=inputs: kept.append(x) or normalise(self, x))
+        score(Line(classifier, start, start, [0.0]), examples, preprocess, size, 3, "")
+    whole = torch.cat(seen[1000])
+    assert len(whole) == 3 * len(examples)
+    torch.testing.assert_close(torch.cat(seen[3]), whole, rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.cat(seen[1]), whole, rtol=0, atol=1e-6)
 
 
 @pytest.fixture

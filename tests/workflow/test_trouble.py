@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from surefoot.unlock import holders
 from tests.workflow.conftest import SMOKE, SNAKEMAKE, snakemake
 from tests.workflow.test_smoke import results
 
@@ -84,16 +85,16 @@ def test_nan_loss_is_named(after_smoke: Path) -> None:
     assert "lower the learning_rate" in done.stdout
 
 
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_killed_run_goes_on_and_ends_with_the_same_bytes(smoke: Path, after_smoke: Path, kind: signal.Signals) -> None:
-    # Everything downstream of training is to be made again, and the run is hit in the middle of training.
+def hit_in_training(folder: Path) -> subprocess.Popen:
+    """A live Snakemake process, leader of a group with its job, that is in the middle of training."""
+    # Everything downstream of training is to be made again.
     for part in ("finetune/emoji-smoke", "evaluate", "tables", "figures"):
-        for path in sorted((after_smoke / "results" / part).rglob("*.*"), reverse=True):
+        for path in sorted((folder / "results" / part).rglob("*.*"), reverse=True):
             path.unlink() if path.is_file() else None
-    state = after_smoke / "results/.state/finetune/emoji-smoke/emoji-clip/ft/seed-0/fingerprint"
+    state = folder / "results/.state/finetune/emoji-smoke/emoji-clip/ft/seed-0/fingerprint"
     running = subprocess.Popen(
         [SNAKEMAKE, "--cores", "1", f"{FINETUNE}/seed-0/weights.safetensors", *SMOKE],
-        cwd=after_smoke,
+        cwd=folder,
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # background jobs ignore Ctrl-C
         stdout=subprocess.DEVNULL,
@@ -104,20 +105,60 @@ def test_killed_run_goes_on_and_ends_with_the_same_bytes(smoke: Path, after_smok
             break
         time.sleep(0.1)
     assert running.poll() is None, "training ended before it could be hit"
-    os.killpg(running.pid, kind)
-    running.wait(timeout=60)
-    assert not (after_smoke / FINETUNE / "seed-2/weights.safetensors").exists()
-    subprocess.run([sys.executable, "-m", "surefoot.unlock"], cwd=after_smoke, check=True)
-    # One of the three goes on to the end; for the others what was hit and its evaluation must do.
-    whole = kind == signal.SIGKILL
+    return running
+
+
+def unlock(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "surefoot.unlock"], cwd=folder, text=True, stderr=subprocess.PIPE)
+
+
+def assert_goes_on(smoke: Path, folder: Path, whole: bool) -> None:
+    """The next run ends with the bytes of one that nobody hit; not whole: what was hit and its evaluation must do."""
     targets = [] if whole else [f"{FINETUNE.replace('finetune', 'evaluate')}/metrics.parquet"]
-    snakemake(after_smoke, "--cores", "2", *targets, *SMOKE)
-    first, second = results(smoke), results(after_smoke)
+    snakemake(folder, "--cores", "2", *targets, *SMOKE)
+    first, second = results(smoke), results(folder)
     again = ("evaluate/emoji-smoke/emoji-clip/ft/", *(f"{FINETUNE[8:]}/seed-{seed}/" for seed in (0, 1, 2)))
     checked = set(first) if whole else {name for name in first if name.startswith(again)}
     assert len(checked) > 5 and {name for name in checked if first[name] != second.get(name)} == set()
-    left = [path for path in (after_smoke / "results/.state").rglob("*.pt") if "search" not in path.parts]
+    left = [path for path in (folder / "results/.state").rglob("*.pt") if "search" not in path.parts]
     assert not left, "saved states are left over (a search keeps its trials for a longer one)"
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_killed_run_goes_on_and_ends_with_the_same_bytes(smoke: Path, after_smoke: Path, kind: signal.Signals) -> None:
+    running = hit_in_training(after_smoke)
+    os.killpg(running.pid, kind)
+    running.wait(timeout=60)
+    assert not (after_smoke / FINETUNE / "seed-2/weights.safetensors").exists()
+    assert unlock(after_smoke).returncode == 0
+    assert_goes_on(smoke, after_smoke, whole=kind == signal.SIGKILL)
+
+
+@pytest.mark.parametrize("orphan", ["stopped", "finished"])
+def test_a_job_outlives_snakemake_without_a_second_writer(smoke: Path, after_smoke: Path, orphan: str) -> None:
+    running = hit_in_training(after_smoke)
+    jobs = set(holders(after_smoke)) - {running.pid}
+    assert jobs, "no job process to be orphaned"
+    for job in jobs:
+        os.kill(job, signal.SIGSTOP)  # so that it lives for as long as the test needs it
+    running.kill()
+    running.wait(timeout=60)
+    try:
+        done = unlock(after_smoke)
+        assert done.returncode != 0 and f"kill {min(jobs)}" in done.stderr
+        assert any((after_smoke / ".snakemake/locks").iterdir()), "the lock is gone although a job lives"
+    finally:
+        for job in jobs:
+            os.kill(job, signal.SIGCONT)
+            if orphan == "stopped":
+                os.kill(job, signal.SIGTERM)
+    for _ in range(1200):
+        if not holders(after_smoke):
+            break
+        time.sleep(0.1)
+    assert (after_smoke / FINETUNE / "seed-2/weights.safetensors").exists() == (orphan == "finished")
+    assert unlock(after_smoke).returncode == 0
+    assert_goes_on(smoke, after_smoke, whole=False)
 
 
 def test_unlock_refuses_while_a_run_is_alive(after_smoke: Path) -> None:
@@ -128,10 +169,8 @@ def test_unlock_refuses_while_a_run_is_alive(after_smoke: Path) -> None:
     try:
         while not Path(f"/proc/{alive.pid}/cmdline").read_bytes().startswith(b"snakemake"):
             time.sleep(0.05)
-        done = subprocess.run(
-            [sys.executable, "-m", "surefoot.unlock"], cwd=after_smoke, text=True, stderr=subprocess.PIPE
-        )
-        assert done.returncode != 0 and f"process {alive.pid} still works" in done.stderr
+        done = unlock(after_smoke)
+        assert done.returncode != 0 and f"kill {alive.pid}" in done.stderr
     finally:
         alive.kill()
         alive.wait()

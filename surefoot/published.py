@@ -107,7 +107,9 @@ def _parse(raw: dict[str, Any], where: str) -> Published:
         wrong += ["only none and wise are comparable"] if row.ensemble not in ("none", "wise") else []
     wrong += ["note must say why"] if row.comparable != "yes" and not row.note else []
     parts = row.eval_set.removeprefix(MEAN).split("+")
-    wrong += ["the parts of a mean must be in order"] if row.eval_set.startswith(MEAN) and parts != sorted(parts) else []
+    wrong += (
+        ["the parts of a mean must be in order"] if row.eval_set.startswith(MEAN) and parts != sorted(parts) else []
+    )
     if wrong:
         raise UserError(f"{where}: {'; '.join(wrong)}")
     return row
@@ -124,10 +126,7 @@ def can_meet(rows: Iterable[Published], metrics: dict[str, str], models: Iterabl
     """Whether a run could have a number beside a published one; `metrics`: its tasks with their main metrics."""
     models, methods = set(models), set(methods)
     return any(
-        row.comparable != "no"
-        and metrics.get(row.task) == row.metric
-        and row.model in models
-        and row.method in methods
+        row.comparable != "no" and metrics.get(row.task) == row.metric and row.model in models and row.method in methods
         for row in rows
     )
 
@@ -255,7 +254,7 @@ def printed(table: "pd.DataFrame") -> "pd.DataFrame":
         return f"{row['published']:g}" + (f" ± {row['std']:g}" if row["std"] == row["std"] else "")
 
     cells = {
-        "test set": [_said(name) for name in rows["eval_set"]],
+        "test set": [published_name(name) for name in rows["eval_set"]],
         "ours": [ours(row) for _, row in rows.iterrows()],
         "published": [theirs(row) for _, row in rows.iterrows()],
         "difference": [f"{value:+.1f}" for value in rows["difference"]],
@@ -265,7 +264,8 @@ def printed(table: "pd.DataFrame") -> "pd.DataFrame":
     return rows[[*columns, "paper", "table", "note"]].reset_index(drop=True)
 
 
-def _said(name: str) -> str:
+def published_name(name: str) -> str:
+    """An eval set in words: a mean with its parts."""
     return f"mean of {name.removeprefix(MEAN).replace('+', ', ')}" if name.startswith(MEAN) else name
 
 
@@ -289,18 +289,27 @@ MARKS = {"verified": "", "digitised": "~", "one source": "", "not verified": "?"
 def _block(block: tuple[str, str, str, str], rows: list[Published]) -> str:
     table, task, model, metric = block
     columns = list(dict.fromkeys(row.eval_set for row in rows))
+    value, std = _decimals([row.value for row in rows]), _decimals([row.std for row in rows])
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for row in rows:
-        shown = "" if row.value is None else f"{row.value:g}" + ("" if row.std is None else f" ± {row.std:g}")
+        spread = "" if row.std is None else f" ± {row.std:.{std}f}"
         star = "*" if row.comparable == "roughly" else ""
-        cell = f"{MARKS[row.verification]}{shown}{star}" if shown else row.note.partition(";")[0]
-        lines.setdefault((row.method, _alpha(row)), {})[row.eval_set] = cell
-    heads = ["method", "alpha", *map(_said, columns)]
+        # A range is in the note, as "value: 4 to 6; …".
+        number = row.note.partition(";")[0] if row.value is None else f"{row.value:.{value}f}{spread}{star}"
+        lines.setdefault((row.method, _alpha(row)), {})[row.eval_set] = MARKS[row.verification] + number
+    heads = ["method", "alpha", *map(published_name, columns)]
     body = [[*line, *(cells.get(name, "") for name in columns)] for line, cells in lines.items()]
     title = ", ".join(filter(None, [table, task, model, metric]))
     sources = "; ".join(dict.fromkeys(row.verification for row in rows))
-    text = "".join(f"| {' | '.join(c.replace('|', '/') for c in line)} |\n" for line in [heads, ["---"] * len(heads), *body])
+    text = "".join(
+        f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in [heads, ["---"] * len(heads), *body]
+    )
     return f"**{title}** ({sources})\n\n{text}"
+
+
+def _decimals(numbers: list[float | None]) -> int:
+    """Most decimals of any of the numbers: what their table was printed with."""
+    return max((len(f"{number:g}".partition(".")[2]) for number in numbers if number is not None), default=0)
 
 
 def _alpha(row: Published) -> str:

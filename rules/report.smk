@@ -24,6 +24,7 @@ rule make_tables:
         lengths=SEARCHES.analyses("lengths"),
         without=SEARCHES.analyses("without"),
         online=PLAN.adaptations("online", "predictions.parquet"),
+        published=PLAN.published,
     output:
         tables=[
             report(

@@ -407,6 +407,15 @@ class Online(Section):
     )
 
 
+class Comparison(Section):
+    """Our numbers beside the published ones (config/published), where a task of the run has any."""
+
+    tolerance: float = Field(1.0, ge=0, description="Difference, in points, that still counts as reproduced.")
+    deviations: float = Field(
+        2.0, ge=0, description="Or so many of their standard deviations, where they print one and it is larger."
+    )
+
+
 class Tuning(Section):
     """Choosing recipes on validation images (target `tune`).
 
@@ -494,6 +503,7 @@ class Config(Section):
     online: Online = Field(Online(), description="Unsupervised adaptation to streams.")
     spaces: dict[Name, Space] = Field(default={}, description="Known search spaces.")
     search: Search = Field(Search(), description="Searches for a learned objective (AutoFT).")
+    comparison: Comparison = Field(Comparison(), description="Our numbers beside the published ones.")
     tuning: Tuning = Field(Tuning(), description="Choosing recipes on validation images.")
     pretraining: Pretraining = Field(Pretraining(), description="How the embedded CLIP is made.")
 

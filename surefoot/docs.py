@@ -1,6 +1,7 @@
-"""The reference of the config, made from the models in surefoot/config.py: config/README.md and config/schema.json.
+"""Pages made from what is in the repository, so that they cannot differ from it.
 
-`python -m surefoot.docs --write` makes both files; `--check` fails when they differ from the models. No torch here.
+config/README.md and config/schema.json come from the models in surefoot/config.py, docs/published.md from the numbers
+in config/published. `python -m surefoot.docs --write` makes them; `--check` fails when they are out of date. No torch.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from typing import Any
 import yaml
 
 from surefoot.config import Config, parse_config
+from surefoot.published import load_published, published_files, published_markdown
 from surefoot.story import besides, plain, trained
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,6 +89,29 @@ def config_markdown() -> str:
     schema = Config.model_json_schema()
     sections = [_section(schema, name, places) for name, places in _places(schema).items()]
     return "\n".join([INTRO, _known(CONFIG_FOLDER / "config.yaml"), "## Keys\n", _keys(schema, schema), *sections])
+
+
+PUBLISHED = f"""\
+<!-- Made by `{REMAKE}` from config/published/*.csv; edit those instead. -->
+# Published numbers
+
+What the papers, their code and others print, by source: the numbers that the table `comparison` sets beside ours.
+[config/published/README.md](../config/published/README.md) says where they come from and what each column of the files
+means. A table here is one table, task, model and metric of a source; brackets say how well its numbers are verified.
+
+- Names are this project's (methods and models of `config/config.yaml`, test sets of its tasks) where there is one, else
+  the source's. `id_test` of `imagenet` is the ImageNet validation set, of `domainnet` the test set of Real.
+- `alpha` is empty for a model without ensembling; “not known”: ensembled with the zero-shot model at an alpha that the
+  source does not name; “not stated”: not known whether ensembled.
+- `~` read off a plot; `?` not verified; `*` only roughly comparable with a run of this project (the file says why).
+- Percent, except nll (nats), ranks and what is named otherwise.
+
+"""
+
+
+def published_page() -> str:
+    """docs/published.md."""
+    return PUBLISHED + published_markdown(load_published(published_files()))
 
 
 def _places(schema: dict[str, Any]) -> dict[str, list[str]]:
@@ -212,19 +237,25 @@ def _table(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def main() -> None:
-    """Write the two files, or check them."""
+    """Write the pages, or check them."""
     parser = argparse.ArgumentParser(prog="python -m surefoot.docs", description=__doc__.splitlines()[0])
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--write", action="store_true", help="make config/README.md and config/schema.json")
+    what.add_argument("--write", action="store_true", help="make the pages")
     what.add_argument("--check", action="store_true", help="fail when they are out of date")
     given = parser.parse_args()
     stale = []
-    for name, text in (("README.md", config_markdown()), ("schema.json", schema_json())):
-        path = CONFIG_FOLDER / name
+    pages = {
+        "config/README.md": config_markdown(),
+        "config/schema.json": schema_json(),
+        "docs/published.md": published_page(),
+    }
+    for name, text in pages.items():
+        path = ROOT / name
         if given.write:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
         elif not path.is_file() or path.read_text(encoding="utf-8") != text:
-            stale.append(f"config/{name}")
+            stale.append(name)
     if stale:
         sys.exit(f"{' and '.join(stale)} out of date; run `{REMAKE}`")
 

@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 
 from surefoot.plots import BESIDE, colours, panels, save_figure, shared_legend
+from surefoot.published import published_name
 from surefoot.results import AVERAGE, logit
 from surefoot.search_figures import (
     draw_history,
@@ -43,6 +44,8 @@ def draw_figures(tables: Path, story: dict[str, Any], folder: Path) -> None:
             if name in story["figures"]:
                 drawn.append((name, pd.read_csv(tables / f"{name}.csv"), draw))
         drawn.append(("importances", importance_points(shares, story), draw_importances))
+    if "comparison" in story["figures"]:
+        drawn.append(("comparison", comparison_points(pd.read_csv(tables / "comparison.csv")), draw_comparison))
     for name, points, draw in drawn:
         if name in story["figures"]:
             save_figure(folder, name, points, draw, story)
@@ -239,6 +242,45 @@ def draw_factors(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
         shots = f"{rows['shots'].iloc[0]} images a class"
         axis.set(title=f"{story['labels'][method]}\n{task}, {shots}", xlabel="epoch")
     figure.colorbar(image, ax=[axis for _, axis in shown], label="factor of the learning rate", shrink=0.7)
+    return figure
+
+
+def comparison_points(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per pair of our and a published number."""
+    columns = ["task", "model", "label", "alpha", "eval_set", "value", "low", "high", "published", "std"]
+    return table[table["published"].notna()][[*columns, "verdict", "paper"]].reset_index(drop=True)
+
+
+def draw_comparison(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
+    """Ours against theirs, a panel per (task, model), a colour per test set; on the dashed line both are equal.
+
+    Bars are our interval and their standard deviation; a cross where their number is not verified or has another
+    protocol, which no verdict is given for.
+    """
+    if points.empty:
+        return plt.figure(figsize=(4, 1)).text(0.5, 0.5, "no published number to compare with", ha="center").figure
+    sets = list(dict.fromkeys(points["eval_set"]))
+    colour_of = dict(zip(sets, colours(len(sets)), strict=True))
+    figure, shown = panels(points.groupby(["task", "model"], sort=False), 4.6, 3.8)
+    for ((task, model), cell), axis in shown:
+        ends = [cell[["value", "published"]].min().min(), cell[["value", "published"]].max().max()]
+        axis.plot(ends, ends, "--", color="0.55", linewidth=1, zorder=0)
+        for name, rows in cell.groupby("eval_set", sort=False):
+            judged = ~rows["verdict"].isin(["not verified", "other protocol"])
+            for marker, part in (("o", rows[judged]), ("x", rows[~judged])):
+                ours = np.nan_to_num([part["value"] - part["low"], part["high"] - part["value"]])
+                theirs = part["std"].fillna(0)
+                axis.errorbar(
+                    *(part["published"], part["value"], ours, theirs),
+                    fmt=marker,
+                    color=colour_of[name],
+                    markersize=4.5,
+                    elinewidth=0.8,
+                )
+            axis.plot([], [], "o", color=colour_of[name], label=story["titles"].get(name, published_name(name)))
+        axis.set(title=f"{task}, {model}", xlabel="published (%)", ylabel="ours (%)")
+        axis.legend(**BESIDE)
+        axis.grid(True)
     return figure
 
 

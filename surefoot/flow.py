@@ -15,6 +15,7 @@ from typing import Any, Literal
 from surefoot import config
 from surefoot.files import UserError
 from surefoot.fingerprint import ROOT
+from surefoot.published import can_meet, load_published, published_files
 from surefoot.tasks import Task, build_task, family
 from surefoot.tasks.emoji_names import STYLES
 
@@ -311,7 +312,17 @@ class Plan:
         """Names of the tables of the run."""
         surgical = SURGICAL_TABLES if self.config.surgical.tasks else ()
         searched = (*SEARCH_TABLES, *self.analyses) if self.config.search.spaces else ()
-        return TABLES + searched + surgical + (("online",) if self.config.online.tasks else ())
+        compared = ("comparison",) if self.published else ()
+        return TABLES + searched + surgical + (("online",) if self.config.online.tasks else ()) + compared
+
+    @cached_property
+    def published(self) -> list[str]:
+        """Files of published numbers, where the run can have a number beside one of them; else none."""
+        known, run, files = self.config.tasks, self.config.run, published_files()
+        metrics = {task: known[task].metric for task in self.shown_tasks()}
+        methods = [*run.methods, *self.config.search.spaces, *self.config.surgical.methods]
+        found = can_meet(load_published(files), metrics, run.models, methods)
+        return [os.path.relpath(file) for file in files] if found else []
 
     @property
     def analyses(self) -> tuple[str, ...]:
@@ -326,6 +337,7 @@ class Plan:
         published = any(self.config.tasks[task].baseline_line for task in self.config.run.tasks)
         found += ("search", "learned", "importances", *self.analyses) if self.config.search.spaces else ()
         found += ("robustness",) if self.config.run.baselines or published else ()
+        found += ("comparison",) if self.published else ()
         if how.tasks:
             found += ("blocks",) + (("shots",) if len(how.shots) > 1 else ())
             learned = any(isinstance(r := self.config.methods[m].rates, str) and r != "one" for m in how.methods)

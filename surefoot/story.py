@@ -33,6 +33,7 @@ def build_story(plan: Plan) -> dict[str, Any]:
         "seeds": list(config.seeds),
         "fixed_alpha": config.fixed_alpha,
         "bootstrap": config.bootstrap.model_dump(),
+        "comparison": config.comparison.model_dump(),
         "logit_axes": config.logit_axes,
     }
 

@@ -18,6 +18,7 @@ from surefoot.adaptations import (
     surgical_table,
 )
 from surefoot.files import atomic, read_json
+from surefoot.published import compare, load_published, printed, surgical_rows
 from surefoot.results import AVERAGE, Results, System, load_results
 from surefoot.searched import (
     costs_table,
@@ -331,6 +332,7 @@ LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     ),
     "lengths": lambda table: table.round(2),
     "without": lambda table: table.round(1),
+    "comparison": lambda table: printed(table),
     "tuning": lambda table: table.drop(columns="point").round(1),
 }
 
@@ -349,7 +351,7 @@ def layout(name: str, table: pd.DataFrame, titles: dict[str, str]) -> pd.DataFra
 
 KINDS = (
     *("metrics", "predictions", "meters", "adapt_meters", "inference", "trials", "adapted", "factors", "online"),
-    *("objectives", "searches", "search_meters", "finals", "lengths", "without"),
+    *("objectives", "searches", "search_meters", "finals", "lengths", "without", "published"),
 )
 
 
@@ -360,7 +362,7 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
         files: records by kind: metrics and predictions of evaluations; meters, adapt_meters and inference (costs);
             trials, adapted (predictions) and factors of adaptations; online (predictions of online adaptations);
             objectives, searches (trials), search_meters, finals (records of final runs), lengths and without (analyses)
-            of searches.
+            of searches; published (the papers' numbers).
         story: what the tables read of the config.
     """
     cells = load_results(files["metrics"], files["predictions"], story)
@@ -390,6 +392,12 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
         tables["importances"] = importances_table(files["searches"], story)
     if files["online"]:
         tables["online"] = online_table(files["online"], story)
+    if files["published"]:
+        ours = [tables["main"]]
+        if "surgical" in tables:
+            ours.append(surgical_rows(tables["surgical"], story["surgical"]["tasks"]))
+        numbers = load_published(files["published"])
+        tables["comparison"] = compare(pd.concat(ours, ignore_index=True), numbers, story["comparison"])
     return tables
 
 

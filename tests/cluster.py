@@ -63,9 +63,12 @@ def await_(what: str, holds: Callable[[], bool], seconds: float = 90) -> None:
         time.sleep(0.1)
 
 
-def trains(log: Path, since: int) -> bool:
-    """Whether the log of a fine-tuning job, newer than a time in ns, says that its start-up is over."""
-    try:
-        return log.stat().st_mtime_ns > since and "creation process complete" in log.read_text()
-    except FileNotFoundError:  # Snakemake removes the log of the try before
-        return False
+def trains(folder: Path, pattern: str, since: int) -> bool:
+    """Whether what a job printed, newer than a time in ns, has the progress bar of the training of seed 0."""
+    for path in folder.glob(pattern):
+        try:
+            if path.stat().st_mtime_ns > since and "ft seed 0:" in path.read_text():
+                return True
+        except FileNotFoundError:  # removed meanwhile: the job ended well
+            continue
+    return False

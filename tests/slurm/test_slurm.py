@@ -22,10 +22,11 @@ from tests.workflow.conftest import SMOKE, copy_repository
 HERE = Path(__file__).parent
 GPUS = 2
 WEIGHTS = "results/finetune/emoji-smoke/emoji-clip/ft/seed-{}/weights.safetensors"
+PRINTED = ".snakemake/slurm_logs/rule_finetune/*_ft/*.log"
 STATE = "results/.state/finetune/emoji-smoke/emoji-clip/ft/seed-0/ft seed 0.pt"
-# There is no accounting here, so squeue is asked; and often, for the sake of the test's time.
+# There is no accounting here, so squeue is asked; and after 3 s and then 13 s more, about what a job takes here.
 SLURM = ["--profile", "profiles/slurm", "--slurm-partition-config", "profiles/slurm/partitions.yaml"]
-SLURM += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1"]
+SLURM += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "3"]
 RUN = [*SLURM, *SMOKE, "experiment.yaml"]
 
 
@@ -59,15 +60,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         subprocess.run([HERE / "down.sh", base / "slurm"], check=True, stderr=subprocess.DEVNULL)
 
 
-def in_training(folder: Path) -> bool:
-    """Whether a fine-tuning job runs, past its start-up."""
-    return (folder / STATE).with_name("fingerprint").is_file() and bool(slurm("squeue", "-h", "-t", "R").strip())
-
-
 def test_a_job_that_fails_is_reported_with_its_log_and_the_rest_goes_on(folder: Path) -> None:
     broken = "methods: {ft: {recipes: {smoke: {learning_rate: 1.0e+30, clip_norm: null}}}}"
     (folder / "broken.yaml").write_text(broken)
-    done = start(folder, *RUN, "broken.yaml", "--retries", "0")
+    zero_shot = "results/evaluate/emoji-smoke/emoji-clip/zeroshot/metrics.parquet"
+    targets = [zero_shot, WEIGHTS.format(0), WEIGHTS.format(0).replace("/ft/", "/lp/")]  # three GPU jobs at a time
+    done = start(folder, *targets, *RUN, "broken.yaml", "--retries", "0")
     said = finish(done, folder)
     assert done.returncode == 1, said
     assert "Error in rule finetune" in said
@@ -77,15 +75,14 @@ def test_a_job_that_fails_is_reported_with_its_log_and_the_rest_goes_on(folder: 
     kept = kept or re.search(r"(\S+slurm_logs/rule_finetune/\S+?\.log)", said[said.index("Error in rule finetune") :])
     assert kept and "surefoot: ft seed 0: the loss is nan" in Path(kept[1]).read_text(), "Slurm's own log of the job"
     assert not (folder / WEIGHTS.format(0)).exists()
-    assert (folder / "results/evaluate/emoji-smoke/emoji-clip/lp/metrics.parquet").is_file(), "the rest went on"
-    assert not (folder / "results/report.html").exists()
+    assert (folder / zero_shot).is_file() and (folder / targets[2]).is_file(), "the rest went on"
     assert active() == []
 
 
 def test_an_interrupted_run_leaves_no_job_behind(folder: Path) -> None:
     shutil.rmtree(folder / "results/.state", ignore_errors=True)
-    running = start(folder, *RUN)
-    await_("a job in training", lambda: in_training(folder))
+    before, running = time.time_ns(), start(folder, *RUN)
+    await_("a job in training", lambda: trains(folder, PRINTED, before))
     os.killpg(running.pid, signal.SIGINT)  # Ctrl-C
     finish(running, folder, 60)
     await_("the cancelled job to be gone", lambda: not active(), 30)
@@ -96,10 +93,8 @@ def test_an_interrupted_run_leaves_no_job_behind(folder: Path) -> None:
 
 
 def test_a_rerun_goes_on_survives_the_end_of_its_time_and_finishes(folder: Path) -> None:
-    before = time.time_ns()
-    running = start(folder, *RUN)
-    log = folder / "results/logs/finetune/emoji-smoke/emoji-clip/ft/seeds.log"
-    await_("training to go on", lambda: trains(log, before))
+    before, running = time.time_ns(), start(folder, *RUN)
+    await_("training to go on", lambda: trains(folder, PRINTED, before))
     for job in slurm("squeue", "-h", "-t", "R", "-o", "%i").split():
         slurm("scancel", "--signal=TERM", job)  # what Slurm does to a job whose time is up
     said = finish(running, folder)
@@ -107,7 +102,7 @@ def test_a_rerun_goes_on_survives_the_end_of_its_time_and_finishes(folder: Path)
     assert "Trying to restart job" in said, "the profile's retries started it again"
     assert (folder / "results/report.html").is_file()
     main = pd.read_csv(folder / "results/tables/main.csv")
-    assert set(main["label"]) == {"Zero-shot", "LP", "FT"}
+    assert set(main["label"]) >= {"Zero-shot", "LP", "FT"}
     meter = pd.read_json(folder / WEIGHTS.format(0).replace("weights.safetensors", "meter.json"), typ="series")
     assert meter["resumed"]
     assert not list((folder / "results/.state").rglob("*.pt")), "states of finished jobs are left over"

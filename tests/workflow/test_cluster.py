@@ -164,6 +164,7 @@ def test_memory_follows_the_weights_and_the_attempt(tmp_path: Path, monkeypatch:
 
 WEIGHTS = "results/finetune/emoji-smoke/emoji-clip/ft/seed-0/weights.safetensors"
 METRICS = "results/evaluate/emoji-smoke/emoji-clip/ft/metrics.parquet"
+PRINTED = "results/logs/cluster/finetune-*.log"
 LOG = "results/logs/finetune/emoji-smoke/emoji-clip/ft/seeds.log"
 # Training takes long enough to be hit in the middle; status is asked often for the sake of the test's time.
 LONG = "methods: {ft: {recipes: {smoke: {epochs: 60}}}}"
@@ -175,14 +176,12 @@ def cluster(after_smoke: Path):
     """A finished smoke run in which FT is to be made again, with more epochs, and a way to run it on the cluster."""
     (after_smoke / "overlay.yaml").write_text(LONG)
     shutil.rmtree(after_smoke / "results/finetune/emoji-smoke/emoji-clip/ft")
-    begin, log = time.time_ns(), after_smoke / LOG
 
     def run(*more: str) -> subprocess.Popen:
         profile = ["--profile", "profiles/generic-cluster", "--seconds-between-status-checks", "1"]
         return start(after_smoke, METRICS, *profile, *SMOKE, "overlay.yaml", *more)
 
     run.folder = after_smoke
-    run.training = lambda: trains(log, begin)
     yield run
     end_all()
 
@@ -215,17 +214,16 @@ def test_a_failing_job_of_a_cluster_is_reported_with_its_log(cluster) -> None:
 
 
 def test_an_interrupted_run_ends_its_jobs_and_a_rerun_goes_on(cluster) -> None:
-    running = cluster()
-    await_("training", cluster.training)
+    before, running = time.time_ns(), cluster()
+    await_("training", lambda: trains(cluster.folder, PRINTED, before))
     os.killpg(running.pid, signal.SIGINT)
     said = finish(running, cluster.folder, 60)
     assert sessions(said)
     await_("the jobs to end", lambda: not any(map(alive, sessions(said))), 20)
     assert not (cluster.folder / WEIGHTS).exists()
     # The next one gets TERM, as a job whose time is up does; the profile's retries start it again.
-    before = time.time_ns()
-    running, log = cluster(), cluster.folder / LOG
-    await_("training", lambda: trains(log, before))
+    before, running = time.time_ns(), cluster()
+    await_("training", lambda: trains(cluster.folder, PRINTED, before))
     jobs = sessions((cluster.folder / "run.log").read_text())
     os.killpg(jobs[-1], signal.SIGTERM)
     said = finish(running, cluster.folder)

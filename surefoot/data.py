@@ -5,15 +5,18 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from surefoot.files import UserError
 from surefoot.images import Crops, Files, as_rgb, views
 from surefoot.seeds import numpy_stream, unit
 from surefoot.splits import Split, read_split
 from surefoot.tasks import Part, Task
+
+if TYPE_CHECKING:
+    import torch  # a second that jobs which only look at data need not wait
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +38,10 @@ class Examples:
         """Whether images are decoded whenever they are asked for."""
         return any(isinstance(split.images, Files) for split, _ in self.pieces)
 
-    def images(self, indices: np.ndarray, crops: Crops | None = None) -> torch.Tensor:
+    def images(self, indices: np.ndarray, crops: Crops | None = None) -> "torch.Tensor":
         """uint8 [B, H, W, 3] of the given positions: whole as prepared, or random crops of the stored images."""
+        import torch
+
         bounds = np.cumsum([0, *(len(rows) for _, rows in self.pieces)])
         first = self.pieces[0][0].images
         out = np.empty((len(indices), *first.shape[1:]), np.uint8)

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from surefoot.clip import State, load_state
 from surefoot.files import UserError, read_json, sha256
+
+if TYPE_CHECKING:
+    from surefoot.clip import State  # who only adds up costs need not wait for torch
 
 VERSIONED = ("torch", "torchvision", "open_clip_torch", "numpy", "pandas")
 
@@ -22,11 +24,13 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {package: version(package) for package in VERSIONED}
 
 
-def load_trained(weights: Path) -> State:
+def load_trained(weights: Path) -> "State":
     """Weights of a fine-tuning run, checked against the record beside them.
 
     Raises UserError when they are missing, cut off or changed.
     """
+    from surefoot.clip import load_state
+
     expected = read_json(weights.with_name("record.json")).get("weights")
     if weights.is_file() and sha256(weights) != expected:
         raise UserError(

@@ -11,8 +11,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-import torch
-
 from surefoot.files import atomic, sha256
 
 SAVE_SECONDS = 20
@@ -59,6 +57,8 @@ class Resumable:
 
     def load(self, name: str) -> dict[str, Any] | None:
         """The state saved last under a name, or None. A damaged state counts as none."""
+        import torch  # not above: jobs that only name folders need not wait for it
+
         try:
             return torch.load(self.folder / name, map_location="cpu", weights_only=True)
         except Exception:  # a kill can leave any kind of damage; starting this part again is always right
@@ -66,6 +66,8 @@ class Resumable:
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         """Replace the state of a name, atomically."""
+        import torch
+
         with atomic(self.folder / name) as partial, partial.open("wb") as file:
             torch.save(state, file)
 

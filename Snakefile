@@ -13,6 +13,7 @@ container: "docker://python:3.11-bookworm"
 
 
 include: "rules/common.smk"
+include: "rules/download.smk"
 include: "rules/prepare.smk"
 include: "rules/pretrain.smk"
 include: "rules/zeroshot.smk"
@@ -30,6 +31,7 @@ localrules:
     all,
     tables,
     figures,
+    download,
     pretrain,
     tune,
     theory,

@@ -29,6 +29,7 @@ wildcard_constraints:
     method=flow.either(PLAN.config.methods),
     dataset="[A-Za-z0-9_@-]+",
     split=r"[A-Za-z0-9._-]+",
+    source="[a-z0-9_-]+",
     seed=r"\d+",
     alpha=r"\d+(\.\d+)?",
 

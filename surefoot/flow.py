@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from surefoot.published import can_meet, load_published, published_files
 from surefoot.tasks import Task, build_task, family
 from surefoot.tasks.emoji_names import STYLES
 
+PUBLISHED = ("imagenet", "cifar", "wilds", "domainnet", "breeds", "transfer")
 SPLIT_FILES = ("images.npy", "rows.parquet", "split.json")
 TABLES = ("main", "alpha", "ensembles", "effects", "metrics", "cost", "methods")
 FIGURES = ("frontier", "alpha")
@@ -272,6 +273,31 @@ class Plan:
             near = config.suggestion(wildcards.split, known)
             raise UserError(f"data set {wildcards.dataset} has no split {wildcards.split!r}{near}")
         return [f"results/raw/{known[wildcards.split].source}/source.json"]
+
+    def source_family(self, wildcards: Any) -> str:
+        """The family that a distributed data set belongs to. Raises UserError for an unknown one."""
+        known = {source: name for name in PUBLISHED for source in family(name).SOURCES}
+        if wildcards.source not in known:
+            raise UserError(f"unknown data set {wildcards.source!r}{config.suggestion(wildcards.source, known)}")
+        return known[wildcards.source]
+
+    def source_entry(self, wildcards: Any) -> dict[str, Any]:
+        """What is distributed of a data set, so that another digest or address fetches it anew."""
+        return asdict(family(self.source_family(wildcards)).SOURCES[wildcards.source])
+
+    def data_root(self, wildcards: Any) -> str | None:
+        """Folder of the user's own copies of a family, absolute."""
+        root = self.config.data_root.get(self.source_family(wildcards))
+        return str(Path(root).expanduser().resolve()) if root else None
+
+    def raw_files(self) -> list[str]:
+        """Manifests of the data sets that the tasks of the run read."""
+        found = []
+        for name in self.shown_tasks():
+            if (kind := self.config.tasks[name].family) in PUBLISHED:
+                splits = family(kind).SPLITS
+                found += [f"results/raw/{splits[split].source}/source.json" for split in self.tasks[name].splits]
+        return list(dict.fromkeys(found))
 
     def data_entry(self, wildcards: Any) -> dict[str, Any]:
         """What preparing reads: the family and, of the user's own data, the task and its folders' times."""

@@ -4,6 +4,7 @@ No torch and no pandas here: the Snakefile imports this module.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class File:
         to: folder, relative to the source's folder, into which an archive is extracted or a plain file is put.
         strip: leading folders of an archive's members that are dropped.
         password: of an encrypted zip.
+        inner: archives within the archive are unpacked too, 'beside' themselves or each into a 'folder' of its name.
     """
 
     name: str
@@ -30,6 +32,7 @@ class File:
     to: str = "."
     strip: int = 0
     password: str = ""
+    inner: Literal["", "beside", "folder"] = ""
 
 
 @dataclass(frozen=True)

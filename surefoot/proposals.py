@@ -66,7 +66,7 @@ def propose(space: Space, sampler: str, seed: int, history: list[Trial], count: 
     study = optuna.create_study(direction="maximize")
     free = distributions(space)
     for trial in history if sampler in LEARNING else []:
-        study.add_trial(known(trial, history, free))
+        study.add_trial(known(trial, free))
     found = []
     for number in range(len(study.trials), len(history) + count):
         study.sampler = SAMPLERS[sampler](seed, number)
@@ -90,11 +90,14 @@ def _draw(trial: optuna.Trial, free: dict[str, BaseDistribution]) -> dict[str, A
     return proposal
 
 
-def known(trial: Trial, history: list[Trial], free: dict[str, BaseDistribution]) -> FrozenTrial:
-    """A finished trial as Optuna knows it; a failed one is as bad as the worst, which drives the sampler away."""
+def known(trial: Trial, free: dict[str, BaseDistribution]) -> FrozenTrial:
+    """A finished trial as Optuna knows it; a failed one is worse than all, which drives the sampler away.
+
+    Optuna itself leaves failed trials out. Its TPE compares ranks only, so minus infinity has no weight of its own.
+    """
     return create_trial(
         state=TrialState.COMPLETE,
-        value=value(trial, history),
+        value=value(trial),
         params=trial["proposal"],
         distributions={name: free[name] for name in trial["proposal"]},
     )

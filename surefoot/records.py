@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 VERSIONED = ("torch", "torchvision", "open_clip_torch", "numpy", "pandas")
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide the bytes of a result."""
-    return {"python": platform.python_version()} | {package: version(package) for package in VERSIONED}
+def versions(*others: str) -> dict[str, str]:
+    """Versions of Python and of the packages that decide the bytes of a result; `others`: packages of one stage."""
+    return {"python": platform.python_version()} | {package: version(package) for package in (*VERSIONED, *others)}
 
 
 def load_trained(weights: Path) -> "State":

@@ -21,7 +21,7 @@ from surefoot.evaluate import METRICS, Scored
 from surefoot.files import UserError, sha256, write_json
 from surefoot.finetune import start_classifier
 from surefoot.proposals import propose
-from surefoot.records import metered
+from surefoot.records import metered, versions
 from surefoot.references import References
 from surefoot.resume import Resumable, fingerprint, state_folder
 from surefoot.roles import VALIDATION_ROLES
@@ -95,7 +95,7 @@ class Arena:
 
     def mark(self, task: dict[str, Any], code: str, *others: Any) -> str:
         """Digest of everything that decides the trials; task: entry of the config; code: digest of what runs."""
-        return fingerprint(task, self.space, self.seed, code, self.digests, *others)
+        return fingerprint(task, self.space, self.seed, code, self.digests, versions("optuna"), *others)
 
     @cached_property
     def images(self) -> torch.Tensor:
@@ -119,15 +119,23 @@ class Arena:
         }
 
     def attempt(self, changed: dict[str, Any], number: int, settings: dict[str, Any]) -> tuple[float, str]:
-        """Score of a run on the validation images, higher is better; NaN and the reason where it failed."""
+        """Score of a run on the validation images, higher is better; NaN and the reason where it failed.
+
+        Raises UserError when the GPU has no memory left: another GPU would not fail, so it says nothing of the trial.
+        """
         try:
             self.train(changed, number, settings)
             score = self.evaluate(number)
             if not math.isfinite(score):
                 raise UserError("the score is not finite")
             return score, ""
-        except (UserError, torch.OutOfMemoryError) as error:
+        except UserError as error:
             return math.nan, str(error)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"spaces.{self.space['name']}: trial {number} does not fit into the memory of the GPU; lower batch_size, "
+                f"or use a larger GPU; finished trials are kept ({error})"
+            ) from error
 
     def train(self, changed: dict[str, Any], number: int, settings: dict[str, Any]) -> None:
         """Leave the classifier as a run from the start ends. Raises UserError for values without meaning."""

@@ -44,17 +44,15 @@ def changes(space: Space, proposal: dict[str, Any], phase: str) -> dict[str, Any
     return found
 
 
-def value(trial: Trial, history: list[Trial]) -> float:
-    """Score of a trial with the tie rule of AutoFT's code; that of a failed trial is the worst that was seen, or 0."""
-    scores = [past["score"] for past in history if past["state"] == "done"]
-    score = trial["score"] if trial["state"] == "done" else min(scores, default=0.0)
-    return score + TIE * trial["number"]
+def value(trial: Trial) -> float:
+    """Score of a trial with the tie rule of AutoFT's code; a failed trial is worse than any that finished."""
+    return trial["score"] + TIE * trial["number"] if trial["state"] == "done" else -math.inf
 
 
 def winner(trials: list[Trial]) -> Trial | None:
     """The finished trial of the highest score, of equal ones the latest; None where every trial failed."""
     done = [trial for trial in trials if trial["state"] == "done"]
-    return max(done, key=lambda trial: value(trial, trials), default=None)
+    return max(done, key=value, default=None)
 
 
 def write_trials(path: Path, trials: list[Trial], mark: str, **columns: Any) -> None:

@@ -4,6 +4,7 @@ import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from surefoot import finetune, metrics, search, train
+from surefoot import finetune, metrics, records, search, train
 from surefoot.augment import augment
 from surefoot.clip import CONFIG, WEIGHTS, Classifier, State, load_state, save_state
 from surefoot.config import Options, Recipe, Training
@@ -271,6 +272,13 @@ def test_states_of_another_search_are_not_used(enter: Enter, monkeypatch: pytest
     assert ran == list(range(6))
 
 
+def test_the_mark_of_a_search_names_the_version_of_optuna(enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
+    arena = enter()
+    before = arena.mark({}, "code")
+    monkeypatch.setattr(records, "version", lambda name: "0.0.1" if name == "optuna" else version(name))
+    assert arena.mark({}, "code") != before
+
+
 def test_the_mark_of_a_search_tells_apart_whatever_decides_its_trials(enter: Enter, model: Path, head: State) -> None:
     task = {"name": "tiny", "concepts": 12}
     marks = [enter().mark(task, "code"), enter(seed=1).mark(task, "code"), enter(entry(images=9)).mark(task, "code")]
@@ -374,18 +382,22 @@ def test_values_without_meaning_fail_a_trial_with_their_reason(
     assert trial["state"] == "failed" and math.isnan(trial["score"]) and words in trial["reason"]
 
 
-def test_a_trial_that_does_not_fit_into_memory_is_recorded_and_a_mistake_of_ours_is_not(
-    enter: Enter, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "seen", "words"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), UserError, "trial 0 does not fit into the memory of the GPU"),
+        (ZeroDivisionError("ours"), ZeroDivisionError, "ours"),
+    ],
+)
+def test_what_says_nothing_of_a_trial_ends_the_search_and_records_nothing(
+    enter: Enter, monkeypatch: pytest.MonkeyPatch, error: Exception, seen: type[Exception], words: str
 ) -> None:
-    arena, proposal = enter(), {"learning_rate": 1e-3, "objective.hinge?": False}
-
-    def fails(error: Exception) -> Trial:
-        monkeypatch.setattr(search, "fit", lambda *_: (_ for _ in ()).throw(error))
-        return arena.run(0, proposal)
-
-    assert fails(torch.OutOfMemoryError("CUDA out of memory"))["reason"] == "CUDA out of memory"
-    with pytest.raises(ZeroDivisionError):
-        fails(ZeroDivisionError())
+    """Another GPU has more memory, and a mistake of ours is no fault of a trial: both run again after the next start."""
+    arena = enter()
+    monkeypatch.setattr(search, "fit", lambda *_: (_ for _ in ()).throw(error))
+    with pytest.raises(seen, match=words):
+        run(arena)
+    assert not [*Path("results").rglob("*.parquet"), *Path("results").rglob("trial-*.pt")]
 
 
 def test_where_every_trial_failed_the_space_is_named(enter: Enter) -> None:

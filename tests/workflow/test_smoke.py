@@ -1,6 +1,7 @@
 """The whole graph on a small task: complete, repeatable, and rerun by content."""
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,18 @@ def test_second_run_on_one_core_gives_the_same_bytes(smoke: Path, clone: Path) -
     first, second = results(smoke), results(clone)
     assert first.keys() == second.keys()
     assert {name for name in first if first[name] != second[name]} == set()
+
+
+def test_a_search_in_shards_ends_with_the_same_objective(smoke: Path, after_smoke: Path) -> None:
+    """Four jobs, two for each of two rounds, where the smoke run has one job."""
+    search = "results/search/emoji-smoke/emoji-clip/autoft/search-0"
+    for folder in (search, search.replace("results", "results/.state")):
+        shutil.rmtree(after_smoke / folder)
+    (after_smoke / "overlay.yaml").write_text("search: {shards: 2}\n")
+    snakemake(after_smoke, "--cores", "2", f"{search}/objective.yaml", *SMOKE, "overlay.yaml")
+    assert len(list((after_smoke / search).glob("round-*/shard-*.parquet"))) == 4
+    for name in ("objective.yaml", "trials.parquet"):
+        assert (after_smoke / search / name).read_bytes() == (smoke / search / name).read_bytes()
 
 
 def test_report_of_snakemake_is_one_file(after_smoke: Path) -> None:

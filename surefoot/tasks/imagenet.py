@@ -1,15 +1,422 @@
-"""ImageNet with its shifted test sets."""
+"""ImageNet with its shifted test sets: V2, R, A, Sketch, ObjectNet and ImageNet-C.
+
+C = 1000 classes in the order of their WordNet ids. No pandas at import: the Snakefile imports this module.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from surefoot import config
 from surefoot.files import UserError
-from surefoot.sources import Source
-from surefoot.tasks import Task
-from surefoot.tasks.benchmarks import Prepared
+from surefoot.seeds import unit
+from surefoot.sources import File, Source
+from surefoot.tasks import EvalSet, Part, Target, Task
+from surefoot.tasks.benchmarks import Prepared, hold_out, selector
+from surefoot.tasks.folder import IMAGES
 
-SOURCES: dict[str, Source] = {}
-SPLITS: dict[str, Prepared] = {}
+if TYPE_CHECKING:
+    import pandas as pd
+
+HELD_OUT = 0.01  # of each class of the training set, for id_val
+SEVERITY = 5  # what AutoFT searches on and Surgical Fine-Tuning adapts to
+# Test images of a class that corrupted validation images and adaptations may show: one for each standard corruption.
+POOL = 15
+TARGET_VAL = 10  # of these, in adaptations (Surgical Fine-Tuning's code); 5 are left for training
+
+# The archives of ImageNet-C and what is in them.
+CORRUPTIONS = {
+    "noise": ("gaussian_noise", "impulse_noise", "shot_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("brightness", "fog", "frost", "snow"),
+    "digital": ("contrast", "elastic_transform", "jpeg_compression", "pixelate"),
+    "extra": ("gaussian_blur", "saturate", "spatter", "speckle_noise"),
+}
+STANDARD = tuple(name for group, names in CORRUPTIONS.items() if group != "extra" for name in names)
+KNOWN = (*STANDARD, *CORRUPTIONS["extra"])
+
+
+@cache
+def tables() -> dict[str, Any]:
+    """Class names, templates and index tables, as WiSE-FT's code has them.
+
+    wnids and names [C] (open_clip's and OpenAI's names, of which two occur twice), templates [80], r and a [200]:
+    classes of ImageNet-R and A, objectnet: folder -> classes that mean it.
+    """
+    return json.loads((Path(__file__).parent / "data" / "imagenet.json").read_text(encoding="utf-8"))
+
+
+def by_class(root: Path, at: str, folders: Sequence[str]) -> "pd.DataFrame":
+    """Rows of the images in class folders below root/at; the label is the place of the folder in `folders`.
+
+    Raises UserError for a folder that is missing or empty, so that a half-extracted data set is named.
+    """
+    import pandas as pd
+
+    top, found = root / at, []
+    if missing := [name for name in folders if not (top / name).is_dir()]:
+        raise UserError(
+            f"{top}: {len(missing)} of {len(folders)} class folders are missing, such as {missing[0]}; "
+            "complete the data set, or correct data_root"
+        )
+    for label, name in enumerate(folders):
+        with os.scandir(top / name) as entries:
+            images = sorted(e.name for e in entries if e.name.lower().endswith(IMAGES) and not e.name.startswith("."))
+        if not images:
+            raise UserError(f"{top / name} holds no image; complete the data set")
+        found += [(f"{at}/{name}/{image}", label) for image in images]
+    rows = pd.DataFrame(found, columns=["file", "label"])
+    return rows.assign(cluster=rows["file"], group="all", fold="")
+
+
+def _train(root: Path) -> "pd.DataFrame":
+    return hold_out(by_class(root, "train", tables()["wnids"]), HELD_OUT)
+
+
+def pooled(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """Cut the 50 test images of each class: `fold` becomes 'val' for POOL of them (half of fewer than 30), else 'test'.
+
+    The cut follows the names of the files, so ImageNet-C, which has the same names, is cut alike; the column `place`
+    counts the images of 'val' within their class.
+    """
+    rows = rows.assign(key=[unit("pool", Path(file).stem) for file in rows["file"]])
+    place = rows.groupby("label")["key"].rank(method="first").astype("int64") - 1
+    size = (rows.groupby("label")["key"].transform("size") // 2).clip(upper=POOL)
+    rows = rows.assign(fold=["val" if here else "test" for here in place < size], place=place, pool=size)
+    return rows.drop(columns="key")
+
+
+def _val(root: Path) -> "pd.DataFrame":
+    return pooled(by_class(root, "val", tables()["wnids"])).drop(columns=["place", "pool"])
+
+
+def _corrupted(corruption: str, root: Path) -> "pd.DataFrame":
+    """All 50,000 images under one corruption; the cluster is the image, whatever the corruption."""
+    rows = pooled(by_class(root, f"{corruption}/{SEVERITY}", tables()["wnids"]))
+    return rows.assign(cluster=[Path(file).stem for file in rows["file"]]).drop(columns=["place", "pool"])
+
+
+def _corrupted_val(corruption: str, root: Path) -> "pd.DataFrame":
+    """One image of each class under one corruption, from the pool; the standard corruptions take different ones."""
+    rows = pooled(by_class(root, f"{corruption}/{SEVERITY}", tables()["wnids"]))
+    rows = rows[(rows["fold"] == "val") & (rows["place"] == KNOWN.index(corruption) % POOL % rows["pool"])]
+    rows = rows.assign(cluster=[Path(file).stem for file in rows["file"]], fold="")
+    return rows.drop(columns=["place", "pool"])
+
+
+def _whole(at: str, table: str, root: Path) -> "pd.DataFrame":
+    """An image set in class folders, named by WordNet ids of some classes or, `table` objectnet, by its own words."""
+    if table == "numbers":  # ImageNetV2: sorted as text they would be in another order
+        return by_class(root, at, [str(number) for number in range(1000)])
+    known = tables()
+    if table in ("r", "a"):
+        return by_class(root, at, [known["wnids"][column] for column in known[table]])
+    return by_class(root, at, list(known[table]))
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A shifted test set: its title, the split's source, folder, table of class folders, and number of images."""
+
+    title: str
+    source: str
+    folder: str
+    table: str
+    images: int
+    border: int = 0
+
+
+SHIFTS = {
+    "v2": Shift(
+        "ImageNetV2 (matched frequency)", "imagenetv2", "imagenetv2-matched-frequency-format-val", "numbers", 10000
+    ),
+    "r": Shift("ImageNet-R", "imagenet-r", "imagenet-r", "r", 30000),
+    "sketch": Shift("ImageNet-Sketch", "imagenet-sketch", "sketch", "wnids", 50889),
+    "objectnet": Shift("ObjectNet", "objectnet", "objectnet-1.0/images", "objectnet", 18574, border=2),
+    "a": Shift("ImageNet-A", "imagenet-a", "imagenet-a", "a", 7500),
+    "objectnet_uncut": Shift("ObjectNet (with its border)", "objectnet", "objectnet-1.0/images", "objectnet", 18574),
+}
+PAPERS = ("v2", "r", "sketch", "objectnet", "a")
+TEST_SETS = (*SHIFTS, "c")
+OOD_VAL = ("c", "v2", "sketch")
+
+OPEN = "open; the images belong to their owners"
+IMAGENET = Source(
+    name="imagenet",
+    files=(),
+    needs=("train", "val"),
+    folders=(
+        ".",
+        "imagenet",
+        "ILSVRC2012",
+        "imagenet-1k",
+        "Data/CLS-LOC",
+        "ILSVRC/Data/CLS-LOC",
+        "ImageNet/ILSVRC/Data/CLS-LOC",
+    ),
+    licence="ImageNet terms: non-commercial research and education; an account is needed",
+    by_hand=(
+        "ImageNet cannot be downloaded without an account: get ILSVRC2012_img_train.tar (md5 "
+        "1d675b47d978889d74fa0da5fadfb00e) and ILSVRC2012_img_val.tar (md5 29b22e2961454d5413ddabcf34fc5622) from "
+        "https://image-net.org/download, extract them to train/<wnid>/*.JPEG and val/<wnid>/*.JPEG, and name the "
+        "folder that holds train and val as data_root.imagenet (for the family breeds also as data_root.breeds)"
+    ),
+)
+SOURCES: dict[str, Source] = {
+    "imagenet": IMAGENET,
+    "imagenetv2": Source(
+        name="imagenetv2",
+        files=(
+            File(
+                "imagenetv2-matched-frequency.tar.gz",
+                (
+                    "https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/"
+                    "imagenetv2-matched-frequency.tar.gz",
+                    "https://s3-us-west-2.amazonaws.com/imagenetv2public/imagenetv2-matched-frequency.tar.gz",
+                ),
+                sha256="f0c37fdf925916b19ea1323cd9a2208cdb6959ba2c32eef2a7fc393835c9ca7c",
+                size=1264079360,
+            ),
+        ),
+        needs=("imagenetv2-matched-frequency-format-val",),
+        folders=(".", "imagenetv2", "imagenet-v2"),
+        licence=f"{OPEN}; repository MIT",
+    ),
+    "imagenet-r": Source(
+        name="imagenet-r",
+        files=(
+            File(
+                "imagenet-r.tar",
+                ("https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar",),
+                sha256="18c6bf493b39a0d975d48e587437f562caab9c52ae6327dcfa9dd8eb54aa1b52",
+                md5="a61312130a589d0ca1a8fca1f2bd3337",
+                size=2191079936,
+            ),
+        ),
+        needs=("imagenet-r",),
+        folders=(".",),
+        licence=f"{OPEN}; repository MIT",
+        size=2191079936,  # the archive is not compressed
+    ),
+    "imagenet-a": Source(
+        name="imagenet-a",
+        files=(
+            File(
+                "imagenet-a.tar",
+                ("https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar",),
+                sha256="3bb3632277e6ba6392ea64c02ddbf4dd2266c9caffd6bc09c9656d28f012589e",
+                md5="c3e55429088dc681f30d81f4726b6595",
+                size=687552512,
+            ),
+        ),
+        needs=("imagenet-a",),
+        folders=(".",),
+        licence=f"{OPEN}; repository MIT",
+        size=687552512,
+    ),
+    "imagenet-sketch": Source(
+        name="imagenet-sketch",
+        files=(
+            File(
+                "ImageNet-Sketch.zip",
+                sha256="4d3ce6b82a7c48aabf14aeac105eb533e75707f152cc858f55bfc022031a72ed",
+                size=7593573012,
+            ),
+        ),
+        needs=("sketch",),
+        folders=(".", "imagenet-sketch", "imagenet_sketch", "ImageNet-Sketch"),
+        licence=f"{OPEN}; repository MIT",
+        by_hand=(
+            "ImageNet-Sketch lies on Google Drive, which refuses programs: fetch ImageNet-Sketch.zip by a browser from "
+            "https://drive.google.com/file/d/1Mj0i5HBthqH1p_yeXzsg22gZduvgoNeA (or Kaggle, wanghaohan/imagenetsketch)"
+        ),
+    ),
+    "objectnet": Source(
+        name="objectnet",
+        files=(
+            File(
+                "objectnet-1.0.zip",
+                ("https://objectnet.dev/downloads/objectnet-1.0.zip",),
+                password="objectnetisatestset",  # as its makers publish it
+            ),
+        ),
+        needs=("objectnet-1.0/images",),
+        folders=(".", "objectnet"),
+        licence="CC BY 4.0 with two rules: never tune on it; posted images keep their red border",
+    ),
+} | {
+    f"imagenet-c-{group}": Source(
+        name=f"imagenet-c-{group}",
+        files=(File(f"{group}.tar", (f"https://zenodo.org/records/2235448/files/{group}.tar",), md5=md5),),
+        needs=tuple(f"{name}/{SEVERITY}" for name in CORRUPTIONS[group]),
+        folders=(".", "imagenet-c", "ImageNet-C"),
+        licence="CC BY 4.0",
+    )
+    for group, md5 in (
+        ("noise", "e80562d7f6c3f8834afb1ecf27252745"),
+        ("blur", "2d8e81fdd8e07fef67b9334fa635e45c"),
+        ("weather", "33ffea4db4d93fe4a428c40a6ce0c25d"),
+        ("digital", "89157860d7b10d5797849337ca2e5c03"),
+        ("extra", "d492dfba5fc162d8ec2c3cd8ee672984"),
+    )
+}
+SPLITS: dict[str, Prepared] = {
+    "train": Prepared("imagenet", _train, images=1281167, stream=True),
+    "val": Prepared("imagenet", _val, images=50000),
+    **{
+        name: Prepared(s.source, partial(_whole, s.folder, s.table), images=s.images, border=s.border)
+        for name, s in SHIFTS.items()
+    },
+    **{
+        f"c-{name}": Prepared(f"imagenet-c-{group}", partial(_corrupted, name), images=50000)
+        for group, names in CORRUPTIONS.items()
+        for name in names
+    },
+    **{
+        f"c-{name}-val": Prepared(f"imagenet-c-{group}", partial(_corrupted_val, name), images=1000)
+        for group, names in CORRUPTIONS.items()
+        for name in names
+    },
+}
 
 
 def build(name: str, entry: config.BenchmarkTask) -> Task:
-    """The task of a config entry. Raises UserError for an unknown data set."""
-    raise UserError(f"tasks.{name}.data: unknown data set {entry.data!r}")
+    """The task of a config entry.
+
+    Raises UserError for an unknown data set, test set, validation set or corruption, and for a test set that chooses.
+    """
+    where = f"tasks.{name}"
+    if entry.data != "imagenet":
+        raise UserError(f"{where}.data: unknown data set {entry.data!r}{config.suggestion(entry.data, ['imagenet'])}")
+    if entry.shift not in ("style", "corrupt"):
+        raise UserError(f"{where}.shift: {entry.shift} is not known of imagenet; use style, or corrupt (ImageNet-C)")
+    adapts = entry.shift == "corrupt"
+    published = entry.selection == "as_published"
+    ood_val = _known(f"{where}.ood_val", entry.ood_val, OOD_VAL, () if adapts else ("c",))
+    unseen = PAPERS if published else tuple(s for s in PAPERS if s not in ood_val)
+    test_sets = _known(f"{where}.test_sets", entry.test_sets, TEST_SETS, () if adapts else unseen)
+    corruptions = _known(f"{where}.corruptions", entry.corruptions, KNOWN, STANDARD)
+    if entry.corruptions and not (adapts or "c" in (*ood_val, *test_sets)):
+        raise UserError(f"{where}.corruptions: no corrupted images are asked for; add c to ood_val or test_sets")
+    if not adapts and not test_sets:
+        raise UserError(f"{where}.test_sets: empty; name one of {', '.join(TEST_SETS)}")
+    if (twice := [s for s in ood_val if s in test_sets and s != "c"]) and not published:
+        raise UserError(
+            f"{where}: {twice[0]} both chooses (ood_val) and is reported (test_sets); leave it out of one, or say "
+            "selection: as_published"
+        )
+    # Corrupted validation images are test images too: those leave id_test and the corrupted test sets.
+    clean = "test" if "c" in ood_val and not published else ""
+    sets = [
+        _id_val(entry, published),
+        EvalSet("id_test", "ImageNet (test)", "id_test", (Part("val", clean),)),
+    ]
+    if ood_val:
+        parts = [Part(f"c-{c}-val", "") for c in corruptions] if "c" in ood_val else []
+        parts += [Part(s, "") for s in ood_val if s != "c"]
+        titles = ["ImageNet-C" if s == "c" else SHIFTS[s].title for s in ood_val]
+        sets.append(EvalSet("ood_val", " and ".join(titles), "ood_val", tuple(parts)))
+    for shift in test_sets:
+        sets += _corrupted_sets(corruptions, clean) if shift == "c" else [_shifted_set(shift)]
+    known = tables()
+    return Task(
+        name=name,
+        dataset="imagenet",
+        title=f"ImageNet, {entry.shots} images a class" if entry.shots else "ImageNet",
+        classes=tuple(known["wnids"]),
+        prompt_names=tuple(known["names"]),
+        templates=tuple(known["templates"]),
+        cluster="image (in ImageNet-C the image that was corrupted)",
+        train=(Part("train", "" if published and not entry.shots else "train"),),
+        eval_sets=tuple(sets),
+        licences=_licences(sets),
+        select=selector(1000, entry.shots),
+        targets=tuple(_target(c) for c in corruptions) if adapts else (),
+        note=_note(entry, ood_val, test_sets, published),
+        exact=True,
+    )
+
+
+def _known(where: str, given: Sequence[str] | None, known: Sequence[str], default: Sequence[str]) -> tuple[str, ...]:
+    """What an entry names, or the default. Raises UserError for an unknown name and for one that stands twice."""
+    for value in given or ():
+        if value not in known:
+            raise UserError(f"{where}: unknown name {value!r}{config.suggestion(value, known)}")
+    if given and len(set(given)) < len(given):
+        raise UserError(f"{where}: an entry stands twice in {', '.join(given)}")
+    return tuple(default if given is None else given)
+
+
+def _id_val(entry: config.BenchmarkTask, published: bool) -> EvalSet:
+    if published:
+        return EvalSet("id_val", "ImageNet (test)", "id_val", (Part("val", ""),), note="the reported test set")
+    # Few-shot tasks choose on no more images than they train on.
+    take = (0, entry.shots) if entry.shots else None
+    return EvalSet("id_val", "ImageNet (held out of train)", "id_val", (Part("train", "val", take),))
+
+
+def _shifted_set(name: str) -> EvalSet:
+    shift = SHIFTS[name]
+    columns = tables()[shift.table] if shift.table in ("r", "a", "objectnet") else ()
+    groups = columns.values() if isinstance(columns, dict) else [[column] for column in columns]
+    return EvalSet(name, shift.title, "ood_test", (Part(name, ""),), columns=tuple(map(tuple, groups)))
+
+
+def _corrupted_sets(corruptions: Sequence[str], fold: str) -> list[EvalSet]:
+    return [
+        EvalSet(f"c_{c}", f"ImageNet-C {c.replace('_', ' ')}", "ood_test", (Part(f"c-{c}", fold),)) for c in corruptions
+    ]
+
+
+def _target(corruption: str) -> Target:
+    title = f"ImageNet-C {corruption.replace('_', ' ')}, severity {SEVERITY}"
+    return Target(corruption, title, f"c-{corruption}", validation=TARGET_VAL)
+
+
+def _licences(sets: Sequence[EvalSet]) -> str:
+    splits = dict.fromkeys(["train", *(part.split for s in sets for part in s.parts)])
+    names = dict.fromkeys(SPLITS[split].source for split in splits)
+    return "; ".join(f"{name}: {SOURCES[name].licence}" for name in names)
+
+
+def _note(entry: config.BenchmarkTask, ood_val: Sequence[str], test_sets: Sequence[str], published: bool) -> str:
+    parts = [
+        "Test: ILSVRC 2012's validation images. Names and templates are OpenAI's, as open_clip ships them; missile and "
+        "sunglasses are two classes each."
+    ]
+    if published:
+        parts.append("id_val is the reported test set, as in the papers' code, and nothing is held out of train.")
+    else:
+        parts.append(f"id_val is {HELD_OUT:.0%} of each training class, drawn once for all seeds.")
+    if entry.shots and published:
+        parts.append("The images are drawn per seed from what is not held out; the papers' draws are not published.")
+    elif entry.shots:
+        parts.append(
+            f"id_val has at most {entry.shots} of them a class. The training images are drawn per seed; the papers' "
+            "draws are not published."
+        )
+    if "c" in ood_val:
+        parts.append(
+            f"ood_val: severity {SEVERITY}, one image a class and corruption, different images for the 15 standard "
+            "corruptions (AutoFT's code meant that and read zoom_blur only). They are corrupted test images"
+            + (", reported clean as well." if published else ", so id_test leaves their clean versions out.")
+        )
+    if entry.shift == "corrupt":
+        parts.append(
+            f"Targets: a pool of {POOL} images a class ({TARGET_VAL} to choose, at most {POOL - TARGET_VAL} to train), "
+            "the same ones under every corruption; the other 35 are the test (10 in the papers' code)."
+        )
+    if twice := [s for s in ood_val if s in test_sets and s != "c"]:
+        parts.append(f"{', '.join(twice)} chooses and is reported.")
+    if "c" in ood_val and "c" in test_sets:
+        parts.append("The corruptions of the test are those of ood_val, on other images.")
+    if "objectnet" in test_sets:
+        parts.append(
+            "ObjectNet: 113 classes, the largest logit of their 125 ImageNet classes; its red border is cut "
+            "(objectnet_uncut: as the papers' code saw it)."
+        )
+    return " ".join(parts)

@@ -133,8 +133,8 @@ class Arena:
             return math.nan, str(error)
         except torch.OutOfMemoryError as error:
             raise UserError(
-                f"spaces.{self.space['name']}: trial {number} does not fit into the memory of the GPU; lower batch_size, "
-                f"or use a larger GPU; finished trials are kept ({error})"
+                f"spaces.{self.space['name']}: trial {number} does not fit into the memory of the GPU; lower "
+                f"batch_size, or use a larger GPU; finished trials are kept ({error})"
             ) from error
 
     def train(self, changed: dict[str, Any], number: int, settings: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from surefoot.search import Arena, validation_images
 from surefoot.seeds import torch_stream
 from surefoot.tasks import Part, Selection
 from surefoot.text import class_rows
-from surefoot.trials import Trial, read_trials, winner, write_objective, write_trials
+from surefoot.trials import read_trials, winner, write_objective, write_trials
 from tests.tiny import RECIPE, TASK, Bench, clone, same_bytes, same_state, select
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -392,7 +392,7 @@ def test_values_without_meaning_fail_a_trial_with_their_reason(
 def test_what_says_nothing_of_a_trial_ends_the_search_and_records_nothing(
     enter: Enter, monkeypatch: pytest.MonkeyPatch, error: Exception, seen: type[Exception], words: str
 ) -> None:
-    """Another GPU has more memory, and a mistake of ours is no fault of a trial: both run again after the next start."""
+    """Another GPU has more memory, and our own mistake is no fault of a trial: both run again after the next start."""
     arena = enter()
     monkeypatch.setattr(search, "fit", lambda *_: (_ for _ in ()).throw(error))
     with pytest.raises(seen, match=words):

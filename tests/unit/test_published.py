@@ -1,0 +1,465 @@
+"""Published numbers: the files keep their schema, and a number of ours gets the verdict that the rule says."""
+
+import csv
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from surefoot import docs
+from surefoot.config import METRIC_NAMES, parse_config
+from surefoot.figures import draw_figures
+from surefoot.files import UserError
+from surefoot.flow import Plan
+from surefoot.published import (
+    CHOSEN,
+    COLUMNS,
+    FOLDER,
+    VERDICTS,
+    VERIFICATIONS,
+    Published,
+    can_meet,
+    compare,
+    load_published,
+    published_files,
+    published_markdown,
+    surgical_rows,
+    verdict,
+)
+from surefoot.report import write_report
+from surefoot.story import build_story
+from surefoot.tables import KINDS, build_tables, layout, write_tables
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests" / "golden" / "records"
+RULE = {"tolerance": 1.0, "deviations": 2.0}
+ROW = Published(
+    paper="A paper",
+    table="Table 1",
+    task="imagenet",
+    model="ViT-B-16",
+    method="ft",
+    ensemble="none",
+    alpha=1.0,
+    eval_set="id_test",
+    metric="top1",
+    value=80.0,
+    std=None,
+    spread="",
+    n_seeds=None,
+    comparable="yes",
+    verification="verified",
+    words="Fine-tuning",
+    note="",
+    source="its table",
+)
+
+
+@pytest.fixture(scope="module")
+def numbers() -> list[Published]:
+    return load_published(published_files())
+
+
+def raw_config(**changes: Any) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8")) | changes
+
+
+# ---- the files ----
+
+
+def test_every_collected_number_is_there() -> None:
+    """939 rows were collected; 91 of them stood in two collections with the same value."""
+    counts = {path.stem: len(load_published([path])) for path in published_files()}
+    assert counts == {"wise-ft-and-baselines": 604 - 91, "lipsum-ft": 220, "surgical-ft": 99, "autoft": 16}
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert all(f"| `{name}.csv` | {count} |" in text for name, count in counts.items())
+
+
+def test_the_readme_describes_every_column_and_counts_how_well_they_are_verified(numbers: list[Published]) -> None:
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert [
+        line.split("`")[1] for line in text.split("## Columns")[1].split("## How")[0].splitlines() if "| `" in line
+    ] == [*COLUMNS]
+    counts = Counter(row.verification for row in numbers)
+    assert all(f"| `{name}` | {counts[name]} |" in text for name in VERIFICATIONS) and set(counts) == {*VERIFICATIONS}
+
+
+def test_what_is_comparable_has_names_of_this_project(numbers: list[Published]) -> None:
+    config = parse_config(raw_config())
+    rows = [row for row in numbers if row.comparable != "no"]
+    assert {row.method for row in rows} <= {*config.methods, *config.spaces}
+    assert {row.model for row in rows} <= {"ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", "RN50"}
+    assert {row.metric for row in rows} <= {*METRIC_NAMES}
+    sets = {part for row in rows for part in row.eval_set.removeprefix("mean:").split("+")}
+    domains = {"painting", "clipart", "infograph"}
+    assert sets == {"id_test", "ood_test", "target_test", "v2", "r", "a", "sketch", "objectnet", *domains}
+    tasks = {"imagenet", "imagenet-lipsum", "domainnet", "iwildcam", "fmow", "camelyon17", "cifar10"}
+    assert {row.task for row in rows} == {*tasks, "cars", "caltech101", "flowers102", "pcam", "sst2"}
+
+
+def test_values_are_possible(numbers: list[Published]) -> None:
+    for row in numbers:
+        if row.comparable != "no":
+            assert 0 <= row.value <= (10 if row.metric == "nll" else 100), row
+        if row.method == "zeroshot":
+            assert row.alpha == 0 and row.n_seeds is None, row
+        if row.ensemble == "none" and row.method != "zeroshot":
+            assert row.alpha == 1, row
+    assert all(row.value is not None or re.match(r"value: [\d.]+ to [\d.]+;", row.note) for row in numbers)
+
+
+@pytest.mark.parametrize(
+    ("paper", "method", "alpha", "eval_set", "value"),
+    [
+        ("WiSE-FT (arXiv 2109.01903)", "zeroshot", 0, "id_test", 68.33),
+        ("WiSE-FT (arXiv 2109.01903)", "ft", 0.5, "id_test", 81.79),
+        ("WiSE-FT (arXiv 2109.01903)", "ft", 1, "mean:a+objectnet+r+sketch+v2", 53.69),
+        ("TPGM (arXiv 2303.10720)", "ft", 0.5, "mean:a+id_test+r+sketch+v2", 68.97),
+        ("TRACER (arXiv 2605.29380)", "car-ft", 1, "mean:a+r+sketch+v2", 62.98),
+        ("FLYP (arXiv 2212.00638)", "flyp", 1, "objectnet", 54.7),
+    ],
+)
+def test_numbers_of_the_fact_sheets_are_found(
+    numbers: list[Published], paper: str, method: str, alpha: float, eval_set: str, value: float
+) -> None:
+    asked = (paper, "imagenet", "ViT-B-16", method, alpha, eval_set)
+    found = [r.value for r in numbers if (r.paper, r.task, r.model, r.method, r.alpha, r.eval_set) == asked]
+    assert found == [value]
+
+
+def test_printed_means_agree_with_their_parts(numbers: list[Published]) -> None:
+    """A mean that a source prints beside all of its parts: a slip in copying would show. Each is rounded by itself."""
+    where = ("paper", "table", "task", "model", "method", "ensemble", "alpha", "metric")
+    values = {(*(getattr(r, name) for name in where), r.eval_set): r.value for r in numbers}
+    off = []
+    for (*key, name), value in values.items():
+        parts = [values.get((*key, part)) for part in name.removeprefix("mean:").split("+")]
+        if name.startswith("mean:") and None not in parts:
+            off.append(abs(value - sum(parts) / len(parts)))
+    assert len(off) > 30 and max(off) < 0.11
+
+
+def test_sources_are_public_and_named(numbers: list[Published]) -> None:
+    assert not [row for row in numbers if re.search(r"by me|/work|\.md:", row.source)]
+
+
+# ---- reading them ----
+
+
+def written(folder: Path, *rows: Published, columns: tuple[str, ...] = COLUMNS) -> Path:
+    path = folder / "numbers.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
+    return path
+
+
+def test_a_number_is_read_as_written(tmp_path: Path) -> None:
+    row = ROW._replace(std=0.1, spread="std", n_seeds=3, note="a, b")
+    assert load_published([written(tmp_path, row)]) == [row]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"verification": "sure"}, "row 2: verification is 'sure', not one of verified, digitised"),
+        ({"comparable": ""}, "comparable is ''"),
+        ({"value": "4 to 6"}, "value is '4 to 6', not a number"),
+        ({"value": None}, "value is empty"),
+        ({"task": ""}, "task is empty"),
+        ({"alpha": 1.5}, "alpha is not between 0 and 1"),
+        ({"alpha": 0.5}, "ensemble none needs alpha 0 or 1"),
+        ({"ensemble": "soup"}, "only none and wise are comparable"),
+        ({"std": 0.1}, "a std and its spread go together"),
+        ({"comparable": "roughly"}, "note must say why"),
+        ({"eval_set": "mean:v2+a"}, "the parts of a mean must be in order"),
+        ({"source": ""}, "source is empty"),
+    ],
+)
+def test_a_broken_number_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        load_published([written(tmp_path, ROW._replace(**changes))])
+    assert "numbers.csv, row 2" in str(caught.value)
+
+
+def test_a_number_that_stands_twice_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"row 3: the same number as in .*row 2"):
+        load_published([written(tmp_path, ROW, ROW._replace(value=81.0))])
+
+
+def test_other_columns_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"numbers\.csv: the columns must be paper,table"):
+        load_published([written(tmp_path, ROW, columns=COLUMNS[:-1])])
+
+
+def test_a_missing_cell_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.csv"
+    path.write_text(",".join(COLUMNS) + "\nA paper,Table 1\n")
+    with pytest.raises(UserError, match="row 2: not 18 cells"):
+        load_published([path])
+
+
+# ---- verdicts, by hand ----
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "changes", "expected"),
+    [
+        (80.4, 79.9, 80.9, {}, "inside our interval"),
+        (80.4, 80.0, 80.9, {}, "inside our interval"),  # the ends belong to it
+        (95.0, 70.0, 99.0, {}, "inside our interval"),  # a wide interval does not tell them apart
+        (80.4, 80.1, 80.9, {}, "within tolerance"),
+        (81.0, 80.9, 81.1, {}, "within tolerance"),  # exactly 1 point
+        (79.0, 78.9, 79.1, {}, "within tolerance"),
+        (82.3, 82.2, 82.4, {"value": 81.3}, "within tolerance"),  # 1.0000000000000142 in floating point
+        (81.1, 81.0, 81.2, {}, "outside"),
+        (78.9, 78.8, 79.0, {}, "outside"),
+        (81.1, 81.0, 81.2, {"std": 0.6, "spread": "std"}, "within tolerance"),  # 2 x 0.6 > 1.1
+        (81.1, 81.0, 81.2, {"std": 0.5, "spread": "std"}, "outside"),
+        (81.1, 81.0, 81.2, {"std": 0.6, "spread": "as printed"}, "outside"),  # not known to be a standard deviation
+        (80.4, float("nan"), float("nan"), {}, "within tolerance"),  # no interval
+        (81.1, float("nan"), float("nan"), {}, "outside"),
+        (80.4, 79.9, 80.9, {"comparable": "roughly", "note": "why"}, "other protocol"),
+        (80.4, 79.9, 80.9, {"verification": "not verified"}, "not verified"),
+        (80.4, 79.9, 80.9, {"verification": "not verified", "comparable": "roughly"}, "not verified"),
+        (80.4, 79.9, 80.9, {"verification": "digitised"}, "inside our interval"),
+        (80.4, 79.9, 80.9, {"verification": "one source"}, "inside our interval"),
+    ],
+)
+def test_verdict(value: float, low: float, high: float, changes: dict[str, Any], expected: str) -> None:
+    assert verdict(value, low, high, ROW._replace(**changes), RULE) == expected
+    assert expected in VERDICTS
+
+
+def test_the_rule_is_the_configs() -> None:
+    assert verdict(81.1, 81.0, 81.2, ROW, {"tolerance": 1.1, "deviations": 0.0}) == "within tolerance"
+    assert verdict(80.4, 80.3, 80.5, ROW, {"tolerance": 0.0, "deviations": 0.0}) == "outside"
+    with_std = ROW._replace(std=0.4, spread="std")
+    assert verdict(81.1, 81.0, 81.2, with_std, {"tolerance": 0.0, "deviations": 3.0}) == "within tolerance"
+
+
+def test_without_a_published_number_there_is_no_verdict() -> None:
+    assert verdict(80.0, 79.0, 81.0, None, RULE) == "no published number"
+
+
+# ---- the comparison ----
+
+
+def ours(method: str, label: str, alpha: float, values: dict[str, float], **changes: Any) -> list[dict[str, Any]]:
+    """Rows of a main table, each with an interval of half a point to either side."""
+    roles = {"id_test": "id_test"}
+    named = {"task": "imagenet", "model": "ViT-B-16", "method": method, "label": label, "space": "weights"}
+    named |= {"alpha": alpha, "metric": "top1", "seeds": 3} | changes
+    return [
+        named | {"eval_set": name, "role": roles.get(name, "ood_test"), "value": v, "low": v - 0.5, "high": v + 0.5}
+        for name, v in values.items()
+    ]
+
+
+MAIN = pd.DataFrame(
+    ours("zeroshot", "Zero-shot", 0.0, {"id_test": 68.0, "v2": 62.0, "r": 77.0, "average": 69.5, "effective": 20.0})
+    + ours("ft", "FT", 1.0, {"id_test": 81.0, "v2": 70.0, "r": 66.0, "average": 68.0, "effective": 3.0})
+    + ours("ft", "FT + WiSE (0.5)", 0.5, {"id_test": 82.0, "v2": 72.0, "r": 78.0, "average": 75.0})
+    # The chosen alpha happens to be the fixed one: it is still not what a paper's alpha 0.5 stands for.
+    + ours("ft", "FT" + CHOSEN, 0.5, {"id_test": 82.0, "v2": 72.0, "r": 78.0, "average": 75.0})
+    + ours("ft", "FT", 1.0, {"id_test": 50.0}, task="emoji-style")
+)
+
+
+def pairs(table: pd.DataFrame) -> list[tuple]:
+    found = table[table["published"].notna()]
+    return [
+        (row["label"], row["eval_set"], row["published"], round(row["difference"], 6), row["verdict"])
+        for _, row in found.iterrows()
+    ]
+
+
+def test_ours_meet_the_numbers_of_the_same_model_alpha_and_test_set() -> None:
+    published = [
+        ROW._replace(method="zeroshot", alpha=0.0, value=68.3),
+        ROW._replace(value=81.3),
+        ROW._replace(paper="Another paper", value=85.0),
+        ROW._replace(ensemble="wise", alpha=0.5, value=81.2),
+        ROW._replace(ensemble="wise", alpha=0.4, value=80.6),  # we have no such alpha
+        ROW._replace(ensemble="wise", alpha=None, value=82.4, comparable="roughly", note="alpha not known"),
+        ROW._replace(eval_set="v2", value=70.2, verification="not verified"),
+        ROW._replace(eval_set="r", value=66.0, metric="macro_f1"),  # another metric
+        ROW._replace(eval_set="r", value=66.0, model="ViT-B-32"),
+        ROW._replace(eval_set="r", value=66.0, comparable="no", note="why"),
+    ]
+    table = compare(MAIN, published, RULE)
+    assert pairs(table) == [
+        ("Zero-shot", "id_test", 68.3, -0.3, "inside our interval"),
+        ("FT", "id_test", 81.3, -0.3, "inside our interval"),
+        ("FT", "id_test", 85.0, -4.0, "outside"),
+        ("FT", "v2", 70.2, -0.2, "not verified"),
+        ("FT + WiSE (0.5)", "id_test", 81.2, 0.8, "within tolerance"),
+        ("FT" + CHOSEN, "id_test", 82.4, -0.4, "other protocol"),
+    ]
+    alone = table[table["verdict"] == "no published number"]
+    assert len(table) == 6 + len(alone) and len(alone) == 11  # 4 models x 4 cells, 5 of them with a partner
+    assert set(table["task"]) == {"imagenet"} and "effective" not in set(table["eval_set"])
+    assert alone[["published", "difference", "paper"]].isna().all(axis=None)
+
+
+def test_means_are_of_the_sets_that_a_paper_names() -> None:
+    published = [
+        ROW._replace(eval_set="mean:r+v2", value=68.2),  # all our shifted sets: our average, with its interval
+        ROW._replace(eval_set="mean:id_test+r+v2", value=72.9),  # TPGM's kind: (81 + 66 + 70) / 3
+        ROW._replace(eval_set="mean:a+r+v2", value=60.0),  # we have no a
+    ]
+    table = compare(MAIN, published, RULE)
+    assert pairs(table) == [
+        ("FT", "average", 68.2, -0.2, "inside our interval"),
+        ("FT", "mean:id_test+r+v2", 72.9, pytest.approx(217 / 3 - 72.9, abs=1e-6), "within tolerance"),
+    ]
+    assert table[table["eval_set"] == "mean:id_test+r+v2"][["low", "high"]].isna().all(axis=None)
+
+
+def test_nothing_published_gives_an_empty_table_with_columns() -> None:
+    table = compare(MAIN, [], RULE)
+    assert table.empty and {"task", "value", "published", "verdict"} <= set(table.columns)
+    assert layout("comparison", table, {}).empty
+
+
+def test_the_printed_form() -> None:
+    published = [
+        ROW._replace(value=81.3, std=0.2, spread="std"),
+        ROW._replace(eval_set="mean:id_test+r+v2", value=72.9),
+    ]
+    printed = layout("comparison", compare(MAIN, published, RULE), {"id_test": "ID test"})
+    assert printed.to_dict("records") == [
+        {"label": "FT", "test set": "ID test", "ours": "81.0 [80.5, 81.5]", "published": "81.3 ± 0.2"}
+        | {"difference": "-0.3", "verdict": "inside our interval", "verification": "verified"}
+        | {"paper": "A paper", "table": "Table 1", "note": ""},
+        {"label": "FT", "test set": "mean of id_test, r, v2", "ours": "72.3", "published": "72.9"}
+        | {"difference": "-0.6", "verdict": "within tolerance", "verification": "verified"}
+        | {"paper": "A paper", "table": "Table 1", "note": ""},
+    ]
+
+
+def test_adaptations_meet_published_ones() -> None:
+    surgical = pd.DataFrame(
+        [
+            {"model": "ViT-B-16", "shots": 5, "method": "tune-first", "label": "First blocks", "seeds": 3}
+            | {"eval_set": name, "value": value, "low": value - 1, "high": value + 1}
+            for name, value in (("camelyon17", 93.0), ("average rank", 2.0))
+        ]
+    )
+    theirs = ROW._replace(task="camelyon17", method="tune-first", eval_set="target_test", value=92.5)
+    table = compare(surgical_rows(surgical, {"camelyon17": "top1"}), [theirs], RULE)
+    assert pairs(table) == [("First blocks, 5 images a class", "target_test", 92.5, 0.5, "inside our interval")]
+
+
+# ---- in a run ----
+
+
+def test_the_default_run_has_no_comparison() -> None:
+    plan = Plan(parse_config(raw_config()))
+    assert plan.published == [] and "comparison" not in (*plan.tables, *plan.figures)
+
+
+def imagenet_run(metric: str = "top1") -> Plan:
+    """A run on a task that is called imagenet and has its model; its images do not matter here."""
+    raw = raw_config()
+    raw["tasks"]["imagenet"] = {"family": "emoji", "recipe": "emoji", "metric": metric}
+    raw["run"] |= {"tasks": ["imagenet"], "models": ["ViT-B-16"], "methods": ["zeroshot", "ft"]}
+    return Plan(parse_config(raw))
+
+
+def test_a_run_with_published_numbers_has_table_figure_and_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    plan = imagenet_run()
+    assert plan.published == [f"config/published/{path.name}" for path in published_files()]
+    assert plan.tables[-1] == "comparison" and "comparison" in plan.figures
+    assert build_story(plan)["comparison"] == RULE
+    assert imagenet_run(metric="mean_per_class").published == []
+    assert all((ROOT / "report" / f"{kind}-comparison.rst").is_file() for kind in ("table", "figure"))
+
+
+def test_what_a_run_can_meet() -> None:
+    run = {"metrics": {"imagenet": "top1"}, "models": ["ViT-B-16"], "methods": ["ft"]}
+    assert can_meet([ROW], **run)
+    for change in ({"task": "cars"}, {"metric": "ece"}, {"model": "RN50"}, {"method": "lp"}, {"comparable": "no"}):
+        assert not can_meet([ROW._replace(**change)], **run)
+
+
+def test_table_figure_and_report_from_records(tmp_path: Path) -> None:
+    """The committed records of a smoke run beside made-up numbers."""
+    story = json.loads((GOLDEN / "story.json").read_text()) | {"comparison": RULE}
+    story |= {"figures": ["comparison"], "surgical": {"tasks": {}}, "search": {"spaces": {}, "seeds": []}}
+    files = json.loads((GOLDEN / "files.json").read_text())
+    expected = pd.read_csv(GOLDEN.parent / "expected" / "main.csv").set_index(["label", "eval_set"])["value"]
+    where = {"task": "emoji-smoke", "model": "emoji-clip", "metric": "mean_per_class"}
+    numbers = written(
+        tmp_path,
+        ROW._replace(**where, value=round(expected["FT", "id_test"], 1)),
+        ROW._replace(**where, value=5.0, eval_set="mean:glyph+line+openmoji", std=0.3, spread="std"),
+        ROW._replace(**where, value=50.0, ensemble="wise", alpha=0.5, verification="not verified"),
+    )
+    given = {kind: [GOLDEN / path for path in files.get(kind, [])] for kind in ("metrics", "predictions")}
+    tables = build_tables({kind: [] for kind in KINDS} | given | {"published": [numbers]}, story)
+    write_tables({name: tables[name] for name in ("metrics", "comparison")}, story["titles"], tmp_path)
+    found = pd.read_csv(tmp_path / "comparison.csv")
+    found = found[found["published"].notna()]
+    assert list(found["verdict"]) == ["inside our interval", "outside", "not verified"]
+    assert found["difference"].iloc[1] == pytest.approx(expected["FT", "average"] - 5.0, abs=1e-3)
+    assert "not verified" in (tmp_path / "comparison.md").read_text()
+    assert (tmp_path / "comparison.tex").read_text().count(r"\\") == 4  # heads and three rows
+
+    draw_figures(tmp_path, story, tmp_path / "figures")
+    points = pd.read_csv(tmp_path / "figures" / "comparison.csv")
+    assert list(points["published"]) == list(found["published"])
+    assert (tmp_path / "figures" / "comparison.svg").stat().st_size > 5000
+
+    page = tmp_path / "report.html"
+    write_report([tmp_path / "comparison.csv"], [tmp_path / "figures" / "comparison.svg"], [], [], story, page)
+    text = page.read_text(encoding="utf-8")
+    assert "Beside the published numbers" in text and "at most 1 points or 2 of their standard" in text
+    assert text.count("<td>A paper</td>") == 3
+
+
+def test_the_figure_of_nothing_is_drawn(tmp_path: Path) -> None:
+    story = json.loads((GOLDEN / "story.json").read_text())
+    story |= {"figures": ["comparison"], "surgical": {"tasks": {}}, "search": {"spaces": {}, "seeds": []}}
+    (tmp_path / "metrics.csv").write_bytes((GOLDEN.parent / "expected" / "metrics.csv").read_bytes())
+    compare(MAIN, [ROW._replace(method="lp")], RULE).to_csv(tmp_path / "comparison.csv", index=False)
+    draw_figures(tmp_path, story, tmp_path)
+    assert (tmp_path / "comparison.png").is_file()
+
+
+# ---- the page ----
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "published.md").read_text(encoding="utf-8") == docs.published_page(), docs.REMAKE
+
+
+def test_a_table_of_the_page() -> None:
+    rows = [
+        ROW._replace(method="zeroshot", alpha=0.0, value=68.0),
+        ROW._replace(value=81.25, std=0.1, spread="std", verification="digitised"),
+        ROW._replace(value=70.0, eval_set="mean:r+v2", verification="not verified"),
+        ROW._replace(ensemble="wise", alpha=None, value=82.0, comparable="roughly", note="alpha not known"),
+    ]
+    assert published_markdown(rows) == (
+        "## A paper\n\n"
+        "**Table 1, imagenet, ViT-B-16, top1** (verified; digitised; not verified)\n\n"
+        "| method | alpha | id_test | mean of r, v2 |\n| --- | --- | --- | --- |\n"
+        "| zeroshot |  | 68.00 |  |\n"
+        "| ft |  | ~81.25 ± 0.1 | ?70.00 |\n"
+        "| ft | not known | 82.00* |  |\n"
+    )
+
+
+def test_every_number_is_on_the_page(numbers: list[Published]) -> None:
+    lines = [line for line in docs.published_page().splitlines() if line.startswith("| ") and "---" not in line]
+    cells = sum(len(list(filter(None, map(str.strip, line.strip("|").split("|")[2:])))) for line in lines)
+    heads = [line for line in lines if line.startswith("| method | alpha |")]
+    assert cells - sum(len(line.strip("|").split("|")) - 2 for line in heads) == len(numbers)

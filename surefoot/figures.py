@@ -261,14 +261,15 @@ def draw_comparison(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
         return plt.figure(figsize=(4, 1)).text(0.5, 0.5, "no published number to compare with", ha="center").figure
     sets = list(dict.fromkeys(points["eval_set"]))
     colour_of = dict(zip(sets, colours(len(sets)), strict=True))
-    figure, shown = panels(points.groupby(["task", "model"], sort=False), 4.6, 3.8)
+    figure, shown = panels(points.groupby(["task", "model"], sort=False), 6.0, 3.8)
     for ((task, model), cell), axis in shown:
         ends = [cell[["value", "published"]].min().min(), cell[["value", "published"]].max().max()]
         axis.plot(ends, ends, "--", color="0.55", linewidth=1, zorder=0)
         for name, rows in cell.groupby("eval_set", sort=False):
             judged = ~rows["verdict"].isin(["not verified", "other protocol"])
             for marker, part in (("o", rows[judged]), ("x", rows[~judged])):
-                ours = np.nan_to_num([part["value"] - part["low"], part["high"] - part["value"]])
+                # A mean of a paper's own sets has no interval; few draws may give one that leaves out its value.
+                ours = np.nan_to_num([part["value"] - part["low"], part["high"] - part["value"]]).clip(min=0)
                 theirs = part["std"].fillna(0)
                 axis.errorbar(
                     *(part["published"], part["value"], ours, theirs),

@@ -122,11 +122,16 @@ def _number(raw: dict[str, str], name: str, where: str) -> float | None:
         raise UserError(f"{where}: {name} is {raw[name]!r}, not a number") from None
 
 
-def can_meet(rows: Iterable[Published], metrics: dict[str, str], models: Iterable[str], methods: Iterable[str]) -> bool:
-    """Whether a run could have a number beside a published one; `metrics`: its tasks with their main metrics."""
+def can_meet(
+    rows: Iterable[Published], metrics: dict[str, set[str]], models: Iterable[str], methods: Iterable[str]
+) -> bool:
+    """Whether a run could have a number beside a published one; `metrics`: its tasks with those of their test sets."""
     models, methods = set(models), set(methods)
     return any(
-        row.comparable != "no" and metrics.get(row.task) == row.metric and row.model in models and row.method in methods
+        row.comparable != "no"
+        and row.metric in metrics.get(row.task, ())
+        and row.model in models
+        and row.method in methods
         for row in rows
     )
 
@@ -199,7 +204,9 @@ PAIR = [
 def _cells(rows: "pd.DataFrame", means: list[str]) -> list[tuple[str, dict[str, Any]]]:
     """Cells of one of our models by their published names, with further means that a paper prints."""
     sets = rows[~rows["eval_set"].isin(["average", "effective"])].set_index("eval_set")
-    shifted = MEAN + "+".join(sorted(sets.index[sets["role"] == "ood_test"]))
+    ood = sets[sets["role"] == "ood_test"]
+    # A mean over sets with metrics of their own, such as a worst group, is nobody's published mean.
+    shifted = MEAN + "+".join(sorted(ood.index)) if ood["metric"].nunique() == 1 else "average"
     cells = [
         (shifted if cell["eval_set"] == "average" else cell["eval_set"], cell)
         for cell in rows.to_dict("records")
@@ -207,9 +214,9 @@ def _cells(rows: "pd.DataFrame", means: list[str]) -> list[tuple[str, dict[str, 
     ]
     for name in means:
         parts = name.removeprefix(MEAN).split("+")
-        if name not in dict(cells) and set(parts) <= set(sets.index):
+        if name not in dict(cells) and set(parts) <= set(sets.index) and sets["metric"][parts].nunique() == 1:
             mean = {"eval_set": name, "value": sets["value"][parts].mean(), "low": float("nan"), "high": float("nan")}
-            cells.append((name, cells[0][1] | mean))
+            cells.append((name, cells[0][1] | mean | {"metric": sets["metric"][parts[0]]}))
     return cells
 
 

@@ -267,7 +267,7 @@ MAIN = pd.DataFrame(
     + ours("ft", "FT", 1.0, {"id_test": 81.0, "v2": 70.0, "r": 66.0, "average": 68.0, "effective": 3.0})
     + ours("ft", "FT + WiSE (0.5)", 0.5, {"id_test": 82.0, "v2": 72.0, "r": 78.0, "average": 75.0})
     # The chosen alpha happens to be the fixed one: it is still not what a paper's alpha 0.5 stands for.
-    + ours("ft", "FT" + CHOSEN, 0.5, {"id_test": 82.0, "v2": 72.0, "r": 78.0, "average": 75.0})
+    + ours("ft", "FT" + CHOSEN[0], 0.5, {"id_test": 82.0, "v2": 72.0, "r": 78.0, "average": 75.0})
     + ours("ft", "FT", 1.0, {"id_test": 50.0}, task="emoji-style")
 )
 
@@ -300,7 +300,7 @@ def test_ours_meet_the_numbers_of_the_same_model_alpha_and_test_set() -> None:
         ("FT", "id_test", 85.0, -4.0, "outside"),
         ("FT", "v2", 70.2, -0.2, "not verified"),
         ("FT + WiSE (0.5)", "id_test", 81.2, 0.8, "within tolerance"),
-        ("FT" + CHOSEN, "id_test", 82.4, -0.4, "other protocol"),
+        ("FT" + CHOSEN[0], "id_test", 82.4, -0.4, "other protocol"),
     ]
     alone = table[table["verdict"] == "no published number"]
     assert len(table) == 6 + len(alone) and len(alone) == 11  # 4 models x 4 cells, 5 of them with a partner
@@ -320,6 +320,20 @@ def test_means_are_of_the_sets_that_a_paper_names() -> None:
         ("FT", "mean:id_test+r+v2", 72.9, pytest.approx(217 / 3 - 72.9, abs=1e-6), "within tolerance"),
     ]
     assert table[table["eval_set"] == "mean:id_test+r+v2"][["low", "high"]].isna().all(axis=None)
+
+
+def test_a_mean_of_several_metrics_meets_nothing() -> None:
+    rows = MAIN.assign(metric=MAIN["metric"].where(MAIN["eval_set"] != "r", "all_frames"))
+    published = [ROW._replace(eval_set="mean:r+v2", value=68.2), ROW._replace(eval_set="mean:id_test+r+v2", value=72.9)]
+    assert pairs(compare(rows, published, RULE)) == []
+    theirs = ROW._replace(eval_set="r", metric="all_frames", value=66.1)
+    assert pairs(compare(rows, [theirs], RULE)) == [("FT", "r", 66.1, -0.1, "inside our interval")]
+
+
+def test_labels_of_chosen_alphas_end_as_the_main_table_says() -> None:
+    labels = pd.read_csv(GOLDEN.parent / "expected" / "main.csv").query("0 < alpha < 1")["label"].unique()
+    assert {label.endswith("(0.5)") for label in labels} == {True, False}
+    assert all(label.endswith(CHOSEN) for label in labels if not label.endswith("(0.5)"))
 
 
 def test_nothing_published_gives_an_empty_table_with_columns() -> None:
@@ -384,7 +398,7 @@ def test_a_run_with_published_numbers_has_table_figure_and_rule(monkeypatch: pyt
 
 
 def test_what_a_run_can_meet() -> None:
-    run = {"metrics": {"imagenet": "top1"}, "models": ["ViT-B-16"], "methods": ["ft"]}
+    run = {"metrics": {"imagenet": {"top1", "nll"}}, "models": ["ViT-B-16"], "methods": ["ft"]}
     assert can_meet([ROW], **run)
     for change in ({"task": "cars"}, {"metric": "ece"}, {"model": "RN50"}, {"method": "lp"}, {"comparable": "no"}):
         assert not can_meet([ROW._replace(**change)], **run)

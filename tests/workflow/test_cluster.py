@@ -16,7 +16,7 @@ import yaml
 
 from surefoot.fingerprint import _closure
 from tests.cluster import await_, end_all, finish, start, trains
-from tests.workflow.conftest import ROOT, SMOKE, snakemake
+from tests.workflow.conftest import ROOT, SMOKE, copy_repository, snakemake
 
 CLUSTERS = ("slurm", "generic-cluster")  # their profiles need the plugins
 EVERY = {
@@ -167,21 +167,29 @@ METRICS = "results/evaluate/emoji-smoke/emoji-clip/ft/metrics.parquet"
 PRINTED = "results/logs/cluster/finetune-*.log"
 LOG = "results/logs/finetune/emoji-smoke/emoji-clip/ft/seeds.log"
 # Training takes long enough to be hit in the middle; status is asked often for the sake of the test's time.
-LONG = "methods: {ft: {recipes: {smoke: {epochs: 60}}}}"
-BROKEN = "methods: {ft: {recipes: {smoke: {learning_rate: 1.0e+30, clip_norm: null}}}}"
+LONG = "{seeds: [0], methods: {ft: {recipes: {smoke: {epochs: 60}}}}}"
+BROKEN = "{seeds: [0], methods: {ft: {recipes: {smoke: {learning_rate: 1.0e+30, clip_norm: null}}}}}"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository with everything that fine-tuning starts from. Tests must not change it."""
+    folder = copy_repository(tmp_path_factory.mktemp("cluster") / "repository")
+    snakemake(folder, "--cores", "2", METRICS, "--until", "prepare", "zero_shot", *SMOKE)
+    return folder
 
 
 @pytest.fixture
-def cluster(after_smoke: Path):
-    """A finished smoke run in which FT is to be made again, with more epochs, and a way to run it on the cluster."""
-    (after_smoke / "overlay.yaml").write_text(LONG)
-    shutil.rmtree(after_smoke / "results/finetune/emoji-smoke/emoji-clip/ft")
+def cluster(prepared: Path, tmp_path: Path):
+    """A way to run FT and its evaluation on the cluster, in a copy of what is prepared, under one seed."""
+    folder = Path(shutil.copytree(prepared, tmp_path / "repository", symlinks=True))
+    (folder / "overlay.yaml").write_text(LONG)
 
     def run(*more: str) -> subprocess.Popen:
         profile = ["--profile", "profiles/generic-cluster", "--seconds-between-status-checks", "1"]
-        return start(after_smoke, METRICS, *profile, *SMOKE, "overlay.yaml", *more)
+        return start(folder, METRICS, *profile, *SMOKE, "overlay.yaml", *more)
 
-    run.folder = after_smoke
+    run.folder = folder
     yield run
     end_all()
 

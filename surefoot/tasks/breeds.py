@@ -116,8 +116,8 @@ def build(name: str, entry: config.BenchmarkTask) -> Task:
 
 def _note(data: str, published: bool, adapts: bool) -> str:
     parts = (
-        f"{SUBCLASSES[data]} source and as many target subclasses a superclass, BREEDS' random split (not verified of the "
-        "Surgical Fine-Tuning paper). Test: ILSVRC 2012's validation images.",
+        f"{SUBCLASSES[data]} source and as many target subclasses a superclass, BREEDS' random split (not verified of "
+        "the Surgical Fine-Tuning paper). Test: ILSVRC 2012's validation images.",
         "id_val is the reported test set, and nothing is held out of train."
         if published
         else f"id_val is {HELD_OUT:.0%} of the source's training images.",

@@ -119,7 +119,7 @@ def waterbirds(root: Path, images: int, rng: np.random.Generator) -> None:
 def celeba(root: Path, images: int, rng: np.random.Generator, makers: bool = False) -> None:
     """With the tables of WILDS, or with those of the makers."""
     folder, rows = root / ("celeba" if makers else "celebA_v1.0"), []
-    for number in range(90 * images):
+    for number in range(180 * images):
         blond, male = number % 2, number // 2 % 2
         name = f"{number + 1:06d}.jpg"
         _save(picture(10 * blond + male, rng, 29, 24), folder / "img_align_celeba" / name)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from surefoot.config import Line, Task
+from surefoot.config import AnyTask, Line
 from surefoot.files import write_json
 from surefoot.results import AVERAGE, Results, System
 from surefoot.tables import (
@@ -314,7 +314,7 @@ def test_effective_robustness_of_the_zero_shot_model_of_the_paper(monkeypatch: p
 
 
 def test_the_line_that_the_reference_names_is_one() -> None:
-    description = Task.model_fields["baseline_line"].description
+    description = AnyTask.model_fields["baseline_line"].description
     line = Line.model_validate(yaml.safe_load("{" + description.split("{")[1].split("}")[0] + "}"))
     assert (line.slope, line.intercept) == (1.25, -2.18)
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from surefoot.config import Config, parse_config
+from surefoot.data_page import data_page
 from surefoot.published import load_published, published_files, published_markdown
 from surefoot.story import besides, plain, trained
 
@@ -247,6 +248,7 @@ def main() -> None:
     pages = {
         "config/README.md": config_markdown(),
         "config/schema.json": schema_json(),
+        "docs/data.md": data_page(),
         "docs/published.md": published_page(),
     }
     for name, text in pages.items():

@@ -8,8 +8,8 @@ INTRO = """\
 # Data sets
 
 The embedded `emoji` tasks need nothing. Your own images need a config and no code: copy
-[config/experiments/folder.yaml](../config/experiments/folder.yaml). Published data sets come from your own copy, or are
-downloaded where their licences allow it.
+[config/experiments/folder.yaml](../config/experiments/folder.yaml). Published data sets come from your own copy, or
+are downloaded where their licences allow it.
 
 ## Your own copy
 
@@ -19,22 +19,23 @@ Name the folder of a family; what is found there is used where it is, nothing is
 data_root: {imagenet: /data/imagenet, wilds: /data/wilds}
 ```
 
-The table says below which folders a data set is looked for, and what must be in it; a copy that lacks part of that is an
-error that names what is missing. An archive that you have can be put to `results/raw/<data set>/archives/` instead.
+The table says below which folders a data set is looked for, and what must be in it; a copy that lacks part of that is
+an error that names what is missing. An archive that you have can be put to `results/raw/<data set>/archives/`
+instead.
 
 ## Downloads
 
-`snakemake --cores 1 download --configfile config/experiments/<name>.yaml` fetches what an experiment reads to `results/raw/`,
-as every run does by itself. A cut connection or a killed download goes on where it stopped. Every file is checked against its
-published digest; where nobody publishes one, its SHA-256 is noted at the first download and checked from then on, and
-without TLS such a file is refused. Archives are unpacked into a folder that gets its name only when it is complete; members
-that would leave it, and links out of it, are refused. Pickled files are never read. For gated files on the Hugging Face
-hub, `HF_TOKEN` is sent to that host alone, and never written down.
+`snakemake --cores 1 download --configfile config/experiments/<name>.yaml` fetches what an experiment reads to
+`results/raw/`, as every run does by itself. A cut connection or a killed download goes on where it stopped. Every
+file is checked against its published digest; where nobody publishes one, its SHA-256 is noted at the first download
+and checked from then on, and without TLS such a file is refused. Archives are unpacked into a folder that gets its
+name only when it is complete; members that would leave it, and links out of it, are refused. Pickled files are never
+read. For gated files on the Hugging Face hub, `HF_TOKEN` is sent to that host alone, and never written down.
 
-Preparing decodes every test image once to the model's input size, exactly as open_clip's evaluation transform does, into
-one array per split; ImageNet-size training sets stay files and are decoded while training. The numbers of images are
-checked (`check_sizes: false` accepts others). What the loaders were tried on are small data sets fabricated in the real
-layouts; the files themselves have not been seen by the tests.
+Preparing decodes every test image once to the model's input size, exactly as open_clip's evaluation transform does,
+into one array per split; ImageNet-size training sets stay files and are decoded while training. The numbers of images
+are checked (`check_sizes: false` accepts others). What the loaders were tried on are small data sets fabricated in
+the real layouts; the files themselves have not been seen by the tests.
 
 """
 
@@ -54,7 +55,8 @@ def data_page() -> str:
     ]
     lines = [heads, ["---"] * len(heads), *rows]
     table = "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
-    return f"<!-- Made by `python -m surefoot.docs --write`; edit surefoot/data_page.py instead. -->\n{INTRO}## Known\n\n{table}"
+    made = "<!-- Made by `python -m surefoot.docs --write`; edit surefoot/data_page.py instead. -->"
+    return f"{made}\n{INTRO}## Known\n\n{table}"
 
 
 def _row(name: str, source: Source) -> list[str]:

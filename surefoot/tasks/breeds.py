@@ -15,7 +15,7 @@ from surefoot.seeds import unit
 from surefoot.sources import Source
 from surefoot.tasks import EvalSet, Part, Target, Task
 from surefoot.tasks.benchmarks import Prepared, hold_out, selector
-from surefoot.tasks.imagenet import IMAGENET, by_class
+from surefoot.tasks.imagenet import IMAGENET, by_class, test_images
 from surefoot.tasks.imagenet import tables as imagenet_tables
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _rows(data: str, domain: str, at: str, root: Path) -> "pd.DataFrame":
     """Images of all superclasses of a domain, below train or val; `group` is the subclass."""
     wnids, members = imagenet_tables()["wnids"], [entry[domain] for entry in tables()[data].values()]
     label = {wnids[column]: place for place, columns in enumerate(members) for column in columns}
-    rows = by_class(root, at, list(label))
+    rows = test_images(root, list(label)) if at == "val" else by_class(root, at, list(label))
     subclass = rows["label"].map(dict(enumerate(label)))
     return rows.assign(label=subclass.map(label).astype("int64"), group=subclass)
 
@@ -61,7 +61,7 @@ def _target(data: str, root: Path) -> "pd.DataFrame":
     return pd.concat([pool.assign(fold="val"), test.assign(fold="test")], ignore_index=True)
 
 
-SOURCES: dict[str, Source] = {"imagenet": IMAGENET}
+SOURCES: dict[str, Source] = {}  # ImageNet belongs to the family imagenet, and a user's copy is data_root.imagenet
 SPLITS: dict[str, Prepared] = {
     f"{data}-{name}": prepared
     for data, test, pool in (("living17", 1700, 1020), ("entity30", 6000, 1800))

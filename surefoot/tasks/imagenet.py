@@ -73,6 +73,34 @@ def by_class(root: Path, at: str, folders: Sequence[str]) -> "pd.DataFrame":
     return rows.assign(cluster=rows["file"], group="all", fold="")
 
 
+def test_images(root: Path, wnids: Sequence[str]) -> "pd.DataFrame":
+    """Rows of the validation images of some classes, which all papers test on.
+
+    They lie in class folders, or together as in their archive; then the development kit says what they are. Raises
+    UserError where neither is complete.
+    """
+    kit = root / "ILSVRC2012_devkit_t12" / "data"
+    if (root / "val" / wnids[0]).is_dir() or not kit.is_dir():
+        return by_class(root, "val", wnids)
+    import pandas as pd
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        synsets = loadmat(kit / "meta.mat", squeeze_me=True)["synsets"]
+        truth = list(map(int, (kit / "ILSVRC2012_validation_ground_truth.txt").read_text(encoding="ascii").split()))
+    except (OSError, KeyError, ValueError, TypeError, MatReadError) as error:
+        raise UserError(f"{kit} cannot be read ({error}); extract ILSVRC2012_devkit_t12.tar.gz again") from None
+    files = sorted(path.name for path in (root / "val").iterdir() if path.name.lower().endswith(IMAGES))
+    if len(files) != len(truth):
+        raise UserError(f"{root / 'val'}: {len(files)} images, but {kit} lists {len(truth)}; extract the archive again")
+    place, name = {wnid: k for k, wnid in enumerate(wnids)}, {int(s[0]): str(s[1]) for s in synsets}
+    found = [(f"val/{file}", place.get(name.get(number, ""), -1)) for file, number in zip(files, truth, strict=True)]
+    rows = pd.DataFrame(found, columns=["file", "label"])
+    rows = rows[rows["label"] >= 0].sort_values("label", kind="stable", ignore_index=True)
+    return rows.assign(cluster=rows["file"], group="all", fold="")
+
+
 def _train(root: Path) -> "pd.DataFrame":
     return hold_out(by_class(root, "train", tables()["wnids"]), HELD_OUT)
 
@@ -91,7 +119,7 @@ def pooled(rows: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _val(root: Path) -> "pd.DataFrame":
-    return pooled(by_class(root, "val", tables()["wnids"])).drop(columns=["place", "pool"])
+    return pooled(test_images(root, tables()["wnids"])).drop(columns=["place", "pool"])
 
 
 def _corrupted(corruption: str, root: Path) -> "pd.DataFrame":
@@ -147,7 +175,24 @@ OOD_VAL = ("c", "v2", "sketch")
 OPEN = "open; the images belong to their owners"
 IMAGENET = Source(
     name="imagenet",
-    files=(),
+    files=(
+        File(
+            "ILSVRC2012_img_train.tar",
+            sha256="b08200a27a8e34218a0e58fde36b0fe8f73bc377f4acea2d91602057c3ca45bb",
+            md5="1d675b47d978889d74fa0da5fadfb00e",
+            size=147897477120,
+            to="train",
+            inner="folder",
+        ),
+        File(
+            "ILSVRC2012_img_val.tar",
+            sha256="c7e06a6c0baccf06d8dbeb6577d71efff84673a5dbdd50633ab44f8ea0456ae0",
+            md5="29b22e2961454d5413ddabcf34fc5622",
+            size=6744924160,
+            to="val",
+        ),
+        File("ILSVRC2012_devkit_t12.tar.gz", md5="fa75699e90414af021442c21a62c3abf"),
+    ),
     needs=("train", "val"),
     folders=(
         ".",
@@ -160,11 +205,11 @@ IMAGENET = Source(
     ),
     licence="ImageNet terms: non-commercial research and education; an account is needed",
     by_hand=(
-        "ImageNet cannot be downloaded without an account: get ILSVRC2012_img_train.tar (md5 "
-        "1d675b47d978889d74fa0da5fadfb00e) and ILSVRC2012_img_val.tar (md5 29b22e2961454d5413ddabcf34fc5622) from "
-        "https://image-net.org/download, extract them to train/<wnid>/*.JPEG and val/<wnid>/*.JPEG, and name the "
-        "folder that holds train and val as data_root.imagenet (for the family breeds also as data_root.breeds)"
+        "Get ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz from "
+        "https://image-net.org/download, which needs an account. In a copy of your own, data_root.imagenet, images lie "
+        "in class folders, train/<wnid> and val/<wnid>."
     ),
+    size=147897477120 + 6744924160,  # the archives are not compressed
 )
 SOURCES: dict[str, Source] = {
     "imagenet": IMAGENET,

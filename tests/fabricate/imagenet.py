@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import ImageOps
+from scipy.io import savemat
 
 from surefoot.tasks.imagenet import SEVERITY, SHIFTS, tables
 from tests.fabricate.folder import picture
@@ -70,3 +71,24 @@ def fabricate(
             _write(root / SHIFTS[shift].folder / name, (f"{name}_{n}.{ending}" for n in numbers), kind)
     for shift in set(shifts) & {"r", "a"}:
         (root / SHIFTS[shift].folder / "README.txt").write_text("a stray file beside the class folders")
+
+
+def flatten(root: Path, to: Path) -> None:
+    """Below `to` the test images of `root` (which holds val/<wnid>) as their archive and the development kit have them.
+
+    ILSVRC's own numbers of classes are in another order than the WordNet ids; numbers above 1000 are inner nodes.
+    """
+    kit, known = to / "ILSVRC2012_devkit_t12/data", tables()["wnids"]
+    kit.mkdir(parents=True)
+    (to / "val").mkdir()
+    number = {wnid: len(known) - place for place, wnid in enumerate(known)}
+    truth = {}
+    for path in (root / "val").glob("*/*.JPEG"):
+        (to / "val" / path.name).write_bytes(path.read_bytes())
+        truth[path.name] = number[path.parent.name]
+    lines = "".join(f"{truth[name]}\n" for name in sorted(truth))
+    (kit / "ILSVRC2012_validation_ground_truth.txt").write_text(lines)
+    fields = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("gloss", "O"), ("num_children", "O")]
+    leaves = [(number[wnid], wnid, "a word", "a gloss", 0) for wnid in known]
+    synsets = np.array([*leaves, (1001, "n00001740", "entity", "that which is", 2)], dtype=fields)
+    savemat(kit / "meta.mat", {"synsets": synsets})

@@ -14,7 +14,7 @@ from surefoot.files import UserError
 from surefoot.tasks import Part, Task
 from surefoot.tasks import imagenet as imagenet_family
 from surefoot.tasks.breeds import SPLITS, SUBCLASSES, build, tables
-from tests.fabricate.imagenet import fabricate
+from tests.fabricate.imagenet import fabricate, flatten
 
 IMAGES = 3
 
@@ -98,6 +98,7 @@ def test_the_pool_takes_the_same_number_of_every_subclass(monkeypatch: pytest.Mo
         return rows.assign(cluster=rows["file"], group="all", fold="")
 
     monkeypatch.setattr("surefoot.tasks.breeds.by_class", many)
+    monkeypatch.setattr("surefoot.tasks.breeds.test_images", lambda root, folders: many(root, "val", folders))
     rows = SPLITS["entity30-target"].index(Path("nowhere"))
     assert len(rows) == SPLITS["entity30-target"].images
     pool = rows[rows["fold"] == "val"]
@@ -143,6 +144,13 @@ def test_training_images_are_held_out(root: Path) -> None:
 def test_mistakes_in_an_entry(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         task(**{"data": "living17", **changes})
+
+
+def test_images_that_lie_together_are_found_by_the_development_kit(root: Path, tmp_path: Path) -> None:
+    flatten(root, tmp_path)
+    apart, together = SPLITS["living17-val"].index(root), SPLITS["living17-val"].index(tmp_path)
+    assert [Path(file).name for file in together["file"]] == [Path(file).name for file in apart["file"]]
+    assert list(together["label"]) == list(apart["label"]) and list(together["group"]) == list(apart["group"])
 
 
 def test_a_missing_class_folder_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """ImageNet and its shifts: tables as the libraries have them, labels as their loaders read them, roles, mistakes."""
 
 import shutil
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,14 @@ import pytest
 from torchvision.datasets import ImageFolder
 
 from surefoot.config import BenchmarkTask
+from surefoot.download import fetch
 from surefoot.files import UserError
 from surefoot.images import Files, evaluation_view, load_rgb
 from surefoot.prepare import prepare_files
 from surefoot.splits import read_split
 from surefoot.tasks import Part, Task
-from surefoot.tasks.imagenet import KNOWN, POOL, SHIFTS, SOURCES, SPLITS, STANDARD, build, pooled, tables
-from tests.fabricate.imagenet import RED, fabricate
+from surefoot.tasks.imagenet import IMAGENET, KNOWN, POOL, SHIFTS, SOURCES, SPLITS, STANDARD, build, pooled, tables
+from tests.fabricate.imagenet import RED, fabricate, flatten
 
 NOISE = ("gaussian_noise", "impulse_noise", "shot_noise")
 
@@ -89,6 +92,64 @@ def test_files_and_labels_are_those_of_torchvision(root: Path, split: str, folde
     }
     names = ["/".join(Path(file).parts[-2:]) for file in found["file"]]
     assert dict(zip(names, found["label"], strict=True)) == expected
+
+
+def test_test_images_that_lie_together_are_found_by_the_development_kit(root: Path, tmp_path: Path) -> None:
+    """As the archive has them, beside ILSVRC2012_devkit_t12."""
+    flatten(root / "imagenet", tmp_path)
+    apart, together = SPLITS["val"].index(root / "imagenet"), SPLITS["val"].index(tmp_path)
+    columns = ["label", "fold"]
+    assert together[columns].equals(apart[columns])
+    assert [Path(file).name for file in together["file"]] == [Path(file).name for file in apart["file"]]
+    assert set(together["file"].str.count("/")) == {1}
+    next((tmp_path / "val").iterdir()).unlink()
+    with pytest.raises(UserError, match=r"1999 images, but .* lists 2000"):
+        SPLITS["val"].index(tmp_path)
+    (tmp_path / "ILSVRC2012_devkit_t12/data/meta.mat").write_bytes(b"not a matrix")
+    with pytest.raises(UserError, match=r"cannot be read .*; extract ILSVRC2012_devkit_t12.tar.gz again"):
+        SPLITS["val"].index(tmp_path)
+
+
+def test_the_archives_of_imagenet_become_what_is_read(root: Path, tmp_path: Path) -> None:
+    """Fetched from archives that a user put there: train.tar of one tar a class, val.tar of images, and the kit."""
+    flatten(root / "imagenet", tmp_path / "flat")
+    archives = tmp_path / "raw/archives"
+    archives.mkdir(parents=True)
+    (tmp_path / "tars").mkdir()
+    for folder in (root / "imagenet/train").iterdir():
+        with tarfile.open(tmp_path / "tars" / f"{folder.name}.tar", "w") as tar:
+            for file in folder.iterdir():
+                tar.add(file, file.name)
+    for name, folder, mode in (
+        ("ILSVRC2012_img_train.tar", tmp_path / "tars", "w"),
+        ("ILSVRC2012_img_val.tar", tmp_path / "flat/val", "w"),
+        ("ILSVRC2012_devkit_t12.tar.gz", tmp_path / "flat", "w:gz"),
+    ):
+        with tarfile.open(archives / name, mode) as tar:
+            for path in folder.iterdir():
+                if path.name != "val":
+                    tar.add(path, path.name)
+    files = tuple(replace(file, sha256="", md5="", size=0) for file in IMAGENET.files)  # the digests are the real ones
+    got = fetch(replace(IMAGENET, files=files, size=0), tmp_path / "raw", None)
+    for split in ("train", "val"):
+        here, there = SPLITS[split].index(Path(got["root"])), SPLITS[split].index(root / "imagenet")
+        assert [Path(file).name for file in here["file"]] == [Path(file).name for file in there["file"]]
+        assert list(here["label"]) == list(there["label"])
+    with pytest.raises(UserError, match=r"imagenet cannot be downloaded without you.*ILSVRC2012_img_train.tar"):
+        fetch(replace(IMAGENET, files=files, size=0), tmp_path / "empty", None)
+
+
+def test_a_users_own_copies_are_found(root: Path, tmp_path: Path) -> None:
+    for name in (
+        "imagenet",
+        "imagenetv2",
+        "imagenet-r",
+        "imagenet-a",
+        "imagenet-sketch",
+        "objectnet",
+        "imagenet-c-noise",
+    ):
+        assert fetch(SOURCES[name], tmp_path / name, root)["how"] == "own copy"
 
 
 def test_v2_counts_its_folders_as_numbers(root: Path) -> None:

@@ -34,8 +34,8 @@ SIZES = {
     "sketch": (48212, 20916),
     "quickdraw": (120750, 51750),
 }
-# Domain -> its archive with SHA-256 and bytes. The first version of clipart and painting, one folder up, has other images
-# under the same names.
+# Domain -> its archive with SHA-256 and bytes. The first version of clipart and painting, one folder up, has other
+# images under the same names.
 ARCHIVES = {
     "real": ("real.zip", "d7fe010b430c5b510f85d657d38c4a1924822695fabea4fef57bd00dba251d63", 6_062_039_589),
     "painting": (
@@ -218,8 +218,8 @@ def _said(published: bool) -> str:
 
 def _note(domain: str, test_sets: Sequence[str], ood_val: Sequence[str], published: bool) -> str:
     parts = [
-        "The official lists of the cleaned version. Class names are the folders', with underscores, in the templates of "
-        "ImageNet, as in Lipsum-FT's code."
+        "The official lists of the cleaned version. Class names are the folders', with underscores, in the templates "
+        "of ImageNet, as in Lipsum-FT's code."
     ]
     if published:
         parts.append("id_val is the reported test set, as in Lipsum-FT's code, and nothing is held out of train.")

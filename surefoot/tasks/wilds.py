@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache, partial
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +44,7 @@ class Words(str):
 
 @cache
 def _shipped(name: str) -> tuple[str, ...]:
-    return tuple(json.loads(files("surefoot.tasks").joinpath(f"data/{name}.json").read_text(encoding="utf-8")))
+    return tuple(json.loads((Path(__file__).parent / "data" / f"{name}.json").read_text(encoding="utf-8")))
 
 
 # Tables --------------------------------------------------------------------------------------------------------------

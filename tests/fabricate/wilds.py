@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
+
+from surefoot.fingerprint import ROOT
 
 SPLITS = ("train", "id_val", "id_test", "val", "test")
 REGIONS = {"DEU": "Europe", "KEN": "Africa", "JPN": "Asia", "PER": "Americas", "FJI": "Oceania", "UMI": "Other"}
@@ -15,7 +16,7 @@ REGIONS = {"DEU": "Europe", "KEN": "Africa", "JPN": "Asia", "PER": "Americas", "
 
 def names(data: str) -> list[str]:
     """Class names as shipped."""
-    return json.loads(files("surefoot.tasks").joinpath(f"data/{data}_classes.json").read_text())
+    return json.loads((ROOT / f"surefoot/tasks/data/{data}_classes.json").read_text(encoding="utf-8"))
 
 
 def picture(label: int, rng: np.random.Generator, height: int, width: int) -> Image.Image:

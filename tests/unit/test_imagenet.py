@@ -259,6 +259,12 @@ def test_roles_of_the_defaults() -> None:
     assert parts(built)["ood_val"] == tuple(Part(f"c-{c}-val", "") for c in STANDARD)
     assert set(built.splits) <= set(SPLITS) and "imagenet-c-extra" not in built.licences
     assert len(set(built.classes)) == len(built.prompt_names) == 1000 and built.exact
+    assert [name for name in built.classes if "(n0" in name and name[:7] in ("missile", "sunglas")] == [
+        "missile (n03773504)",
+        "missile (n04008634)",
+        "sunglasses (n04355933)",
+        "sunglasses (n04356056)",
+    ]
 
 
 def test_without_corrupted_images_the_whole_test_set_is_reported() -> None:

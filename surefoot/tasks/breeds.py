@@ -61,7 +61,7 @@ def _target(data: str, root: Path) -> "pd.DataFrame":
     return pd.concat([pool.assign(fold="val"), test.assign(fold="test")], ignore_index=True)
 
 
-SOURCES: dict[str, Source] = {}  # ImageNet belongs to the family imagenet, and a user's copy is data_root.imagenet
+SOURCES: dict[str, Source] = {"imagenet": IMAGENET}
 SPLITS: dict[str, Prepared] = {
     f"{data}-{name}": prepared
     for data, test, pool in (("living17", 1700, 1020), ("entity30", 6000, 1800))

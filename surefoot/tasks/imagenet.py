@@ -372,7 +372,7 @@ def build(name: str, entry: config.BenchmarkTask) -> Task:
         name=name,
         dataset="imagenet",
         title=f"ImageNet, {entry.shots} images a class" if entry.shots else "ImageNet",
-        classes=tuple(known["wnids"]),
+        classes=_class_names(),
         prompt_names=tuple(known["names"]),
         templates=tuple(known["templates"]),
         cluster="image (in ImageNet-C the image that was corrupted)",
@@ -394,6 +394,12 @@ def _known(where: str, given: Sequence[str] | None, known: Sequence[str], defaul
     if given and len(set(given)) < len(given):
         raise UserError(f"{where}: an entry stands twice in {', '.join(given)}")
     return tuple(default if given is None else given)
+
+
+def _class_names() -> tuple[str, ...]:
+    """The names, those that two classes share with their WordNet ids."""
+    names, wnids = tables()["names"], tables()["wnids"]
+    return tuple(n if names.count(n) == 1 else f"{n} ({wnid})" for n, wnid in zip(names, wnids, strict=True))
 
 
 def _id_val(entry: config.BenchmarkTask, published: bool) -> EvalSet:

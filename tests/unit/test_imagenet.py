@@ -9,17 +9,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from snakemake.utils import update_config
 from torchvision.datasets import ImageFolder
 
-from surefoot.config import BenchmarkTask
+from surefoot.config import BenchmarkTask, parse_config
 from surefoot.download import fetch
 from surefoot.files import UserError
+from surefoot.fingerprint import ROOT
+from surefoot.flow import Plan
 from surefoot.images import Files, evaluation_view, load_rgb
 from surefoot.prepare import prepare_files
 from surefoot.splits import read_split
 from surefoot.tasks import Part, Task
 from surefoot.tasks.imagenet import IMAGENET, KNOWN, POOL, SHIFTS, SOURCES, SPLITS, STANDARD, build, pooled, tables
 from tests.fabricate.imagenet import RED, fabricate, flatten
+from tests.tiny import raw_config
 
 NOISE = ("gaussian_noise", "impulse_noise", "shot_noise")
 
@@ -254,6 +259,12 @@ def test_roles_of_the_defaults() -> None:
     assert parts(built)["ood_val"] == tuple(Part(f"c-{c}-val", "") for c in STANDARD)
     assert set(built.splits) <= set(SPLITS) and "imagenet-c-extra" not in built.licences
     assert len(set(built.classes)) == len(built.prompt_names) == 1000 and built.exact
+    assert [name for name in built.classes if "(n0" in name and name[:7] in ("missile", "sunglas")] == [
+        "missile (n03773504)",
+        "missile (n04008634)",
+        "sunglasses (n04355933)",
+        "sunglasses (n04356056)",
+    ]
 
 
 def test_without_corrupted_images_the_whole_test_set_is_reported() -> None:
@@ -288,6 +299,26 @@ def test_targets_of_imagenet_c() -> None:
     assert snow["target_train"] == (Part("c-snow", "val", (10, 15), target=True),)
     assert snow["target_test"] == (Part("c-snow", "test", target=True),)
     assert built.targets[1].split == "c-spatter"
+
+
+@pytest.mark.parametrize(
+    ("experiment", "names"),
+    [
+        ("wise_ft", ["v2", "r", "sketch", "objectnet", "a"]),
+        ("flyp_baselines", ["v2", "r", "sketch", "objectnet", "a"]),
+        ("lipsum_imagenet", ["v2", "r", "a", "sketch"]),
+        ("autoft_imagenet", ["ood_val", "v2", "r", "sketch", "objectnet", "a"]),
+        ("autoft_fewshot", ["ood_val", "v2", "r", "sketch", "objectnet", "a"]),
+        ("surgical_breeds", ["ood_test"]),
+    ],
+)
+def test_experiments_have_the_sets_of_their_papers(experiment: str, names: list[str]) -> None:
+    raw = raw_config()
+    update_config(raw, yaml.safe_load((ROOT / f"config/experiments/{experiment}.yaml").read_text(encoding="utf-8")))
+    plan = Plan(parse_config(raw))
+    plan.check()
+    for name in plan.config.run.tasks:
+        assert [s.name for s in plan.tasks[name].eval_sets] == ["id_val", "id_test", *names]
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,6 @@ if TYPE_CHECKING:
 BUNDLES = "https://worksheets.codalab.org/rest/bundles/{}/contents/blob/"
 # Official split names -> ours, for the data sets that come with sets of both distributions.
 OFFICIAL = {"train": "train", "id_val": "id_val", "id_test": "id_test", "val": "ood_val", "test": "ood_test"}
-TITLES: dict[Role, str] = {
-    "id_val": "validation, in distribution",
-    "ood_val": "validation, shifted",
-    "id_test": "test, in distribution",
-    "ood_test": "test, shifted",
-}
 
 
 class Words(str):
@@ -224,7 +218,16 @@ def _halves(rows: "pd.DataFrame") -> "pd.DataFrame":
 
 @dataclass(frozen=True)
 class Data:
-    """A data set. `sizes`: prepared split -> images, 0 where no source says it; `parts`: of the eval sets of style."""
+    """A data set: what its card says, and how its eval sets are made.
+
+    Attributes:
+        words: of the classes in prompts.
+        index: (split, folder) -> its rows.
+        sizes: prepared split -> images.
+        shown: role -> title of its eval set.
+        parts: role -> prepared split and fold of its eval set.
+        target: title of the images that models can be adapted to; empty: there are none.
+    """
 
     title: str
     classes: tuple[str, ...]
@@ -234,6 +237,7 @@ class Data:
     sizes: dict[str, int]
     cluster: str
     note: str
+    shown: dict[Role, str]
     parts: dict[Role, tuple[str, str]] = field(
         default_factory=lambda: {role: (role, "") for role in ("id_val", "ood_val", "id_test", "ood_test")}
     )
@@ -257,6 +261,12 @@ DATA = {
         words=_shipped("iwildcam_classes"),
         templates=("a photo of {}.", "{} in the wild."),
         index=_iwildcam,
+        shown={
+            "id_val": "the same traps (validation)",
+            "ood_val": "other traps (validation)",
+            "id_test": "the same traps (test)",
+            "ood_test": "other traps (test)",
+        },
         sizes={"train": 129809, "id_val": 7314, "ood_val": 14961, "id_test": 8154, "ood_test": 42791},
         cluster="sequence (images of one trap within seconds)",
         note="WILDS reports macro_f1 over the classes present in a set, so compare with metric: macro_f1. Class names "
@@ -278,6 +288,12 @@ DATA = {
             "{}.",
         ),
         index=_fmow,
+        shown={
+            "id_val": "before 2013 (validation)",
+            "ood_val": "2013 to 2015 (validation)",
+            "id_test": "before 2013 (test)",
+            "ood_test": "2016 and later (test)",
+        },
         sizes={"train": 76863, "id_val": 11483, "ood_val": 19915, "id_test": 11327, "ood_test": 22108},
         cluster="place, where the table gives coordinates, else the image",
         note="WILDS reports the accuracy of the worst region, so compare with metric: worst_group; images of region "
@@ -291,6 +307,12 @@ DATA = {
         words=("lymph node", "lymph node containing metastatic tumor tissue"),
         templates=("this is a photo of {}",),
         index=_camelyon17,
+        shown={
+            "id_val": "the same hospitals (validation)",
+            "ood_val": "a fourth hospital (validation)",
+            "id_test": "the same hospitals (test)",
+            "ood_test": "a fifth hospital (test)",
+        },
         sizes={"train": 302436, "id_val": 33560, "ood_val": 34904, "ood_test": 85054},
         cluster="slide",
         note="WILDS reports the average accuracy on ood_test (top1). It has no test set of the hospitals trained on: "
@@ -309,6 +331,12 @@ DATA = {
         words=("landbird", "waterbird"),
         templates=("a photo of a {}.",),
         index=_waterbirds,
+        shown={
+            "id_val": "backgrounds as in train (validation)",
+            "ood_val": "any background (validation)",
+            "id_test": "backgrounds as in train (test)",
+            "ood_test": "any background (test)",
+        },
         sizes={"train": 4795, "shifted": 6993},
         cluster="image",
         note="The shifted sets are the official validation (1,199) and test sets (5,794), in which both backgrounds "
@@ -324,6 +352,12 @@ DATA = {
         words=("not blond", "blond"),
         templates=("a photo of a person whose hair is {}.",),
         index=_celeba,
+        shown={
+            "id_val": "held out of train (validation)",
+            "ood_val": "official validation set",
+            "id_test": "held out of train (test)",
+            "ood_test": "official test set",
+        },
         sizes={"train": 162770, "shifted": 39829},
         cluster="image (several of one person are not told apart)",
         note="ood_val and ood_test are the official validation (19,867) and test sets (19,962), to be read with "
@@ -448,7 +482,7 @@ def build(name: str, entry: config.BenchmarkTask) -> Task:
         cluster=data.cluster,
         train=(Part(f"{entry.data}-train", "train"),),
         eval_sets=tuple(
-            EvalSet(role, TITLES[role], role, (Part(f"{entry.data}-{data.parts[role][0]}", data.parts[role][1]),))
+            EvalSet(role, data.shown[role], role, (Part(f"{entry.data}-{data.parts[role][0]}", data.parts[role][1]),))
             for role in roles
         ),
         licences=SOURCES[entry.data].licence,

@@ -1,6 +1,6 @@
 """The checks between the sections of a config: names that must be known, and entries that exclude each other."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from surefoot.mistakes import suggestion
@@ -8,12 +8,15 @@ from surefoot.spaces import Dimension
 
 if TYPE_CHECKING:
     from surefoot.config import Config
-    from surefoot.spaces import Dimension
 
 
 def inconsistencies(config: "Config") -> list[str]:
-    """One line per mistake, each with its key, of the first check that finds any: later ones build on the earlier."""
-    return next((found for check in CHECKS if (found := list(dict.fromkeys(check(config))))), [])
+    """One line per mistake, each with its key, of every check whose needs are met."""
+    found: dict[Check, list[str]] = {}
+    for check, needs in CHECKS.items():
+        if all(found.get(need) == [] for need in needs):
+            found[check] = list(check(config))
+    return list(dict.fromkeys(mistake for mistakes in found.values() for mistake in mistakes))
 
 
 def _unknown_names(config: "Config") -> Iterator[str]:
@@ -231,4 +234,16 @@ def _text_towers(config: "Config") -> Iterator[str]:
                 yield f"run.models: {model} has no text tower, but {name} needs one: {', '.join(needs)}"
 
 
-CHECKS = (_unknown_names, _grid_of_alphas, _lists, _tasks, _methods, _run, _arms, _searches, _text_towers)
+Check = Callable[["Config"], Iterator[str]]
+# Each with the checks that must have found nothing, because it looks names up or resolves methods.
+CHECKS: dict[Check, tuple[Check, ...]] = {
+    _unknown_names: (),
+    _grid_of_alphas: (),
+    _lists: (),
+    _tasks: (_unknown_names,),
+    _methods: (_unknown_names,),
+    _run: (_unknown_names,),
+    _arms: (_methods,),
+    _searches: (_methods,),
+    _text_towers: (_methods,),
+}

@@ -76,7 +76,10 @@ def test_there_are_experiments() -> None:
         (put("methods", "lp", "base", value="lp-ft"), [".base", "lp-ft", "goes in a circle"]),
         (put("methods", "lp", "base", value="lp"), ["methods.lp", "goes in a circle"]),
         (put("methods", "ft", "base", value="zeroshot"), ["methods.ft.base", "zeroshot trains nothing"]),
-        (put("methods", "lp-ft", "start", value="random"), ["methods.lp-ft", "random and base lp exclude each other"]),
+        (
+            put("methods", "scratch-25", "base", value="lp"),
+            ["methods.scratch-25", "random and base lp exclude each other"],
+        ),
         (put("methods", "zeroshot", "share", value=0.5), ["methods.zeroshot.share", "nothing is trained"]),
         (put("methods", "ft", "grids", value={"emojj": {}}), ["methods.ft.grids", "did you mean 'emoji'"]),
         (put("recipes", "emoji", "keep", value="bst"), ["recipes.emoji.keep", "did you mean 'best'"]),
@@ -112,6 +115,47 @@ def test_a_mistake_names_its_key_and_the_nearest_name(change: Callable[[dict], N
         parse_config(raw)
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert len(str(caught.value).splitlines()) == 2, str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown", "hidden"),
+    [
+        (
+            [put("alpha_step", value=0.3), put("seeds", value=[0, 0]), put("run", "tasks", value=["emoji-styl"])],
+            ["0.3 does not divide 1", "stands twice in [0, 0]", "unknown name 'emoji-styl'"],
+            [],
+        ),
+        (
+            [
+                put("alpha_step", value=0.3),
+                put("run", "pairs", value=["zeroshot"]),
+                put("methods", "ft", "share", value=0),
+            ],
+            ["methods.ft.share"],
+            ["does not divide"],  # an entry that is no entry leaves nothing to check
+        ),
+        (
+            [put("run", "baselines", value=["scratch-50"]), put("methods", "lp", "base", value="zeroshot")],
+            ["one point makes no line", "zeroshot trains nothing; leave base out"],
+            [],
+        ),
+        (
+            [put("fixed_alpha", value=0.55), put("surgical", "methods", value=["tune-all", "lp-ft"])],
+            ["0.55 is not on the grid", "surgical.methods: lp-ft sets base"],
+            [],
+        ),
+    ],
+)
+def test_mistakes_that_do_not_hang_together_are_shown_at_once(
+    changes: list[Callable[[dict], None]], shown: list[str], hidden: list[str]
+) -> None:
+    raw = raw_config()
+    for change in changes:
+        change(raw)
+    with pytest.raises(UserError) as caught:
+        parse_config(raw)
+    assert all(words in str(caught.value) for words in shown), str(caught.value)
+    assert not any(words in str(caught.value) for words in hidden), str(caught.value)
 
 
 def space(*path: str, value: Any) -> Callable[[dict], None]:

@@ -172,7 +172,7 @@ def test_tpe_leaves_a_region_of_failures_even_where_all_finished_trials_tie() ->
         proposal = propose(space, "tpe", 0, past, 1)[0]
         past.append(failed(len(past), proposal) if proposal["rate"] > 0.3 else done(len(past), proposal, 0.5))
     states = [trial["state"] == "failed" for trial in past]
-    assert np.mean(states[:10]) > 0.5 and np.mean(states[30:]) < 0.2
+    assert np.mean(states[:10]) > 0.5 and np.mean(states[30:]) < 0.35
 
 
 def test_where_all_failed_there_is_a_next_proposal() -> None:

@@ -1,0 +1,46 @@
+"""Every family of published data sets at the smallest scale: from fabricated files in the real layout to tables."""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from surefoot.flow import PUBLISHED
+from tests.workflow.conftest import snakemake
+
+# Family -> an experiment of the repository that uses it, and what is fabricated for it.
+EXPERIMENTS: dict[str, tuple[str, dict]] = {
+    "cifar": ("autoft_cifar", {"corruptions": ("fog",)}),
+    "imagenet": ("wise_ft", {"images_per_class": 2, "corruptions": ()}),
+    "wilds": ("autoft_wilds", {}),
+    "domainnet": ("lipsum_domainnet", {}),
+}
+
+
+def fabricator(family: str) -> Callable[..., None]:
+    return import_module(f"tests.fabricate.{family}").fabricate
+
+
+@pytest.mark.parametrize("family", sorted(EXPERIMENTS))
+def test_an_experiment_of_each_family_ends_in_tables(family: str, clone: Path, tmp_path: Path) -> None:
+    name, how = EXPERIMENTS[family]
+    root = tmp_path / "copy"
+    fabricator(family)(root, **how)
+    corruptions = "tasks: {cifar10: {corruptions: [fog]}}\n" if family == "cifar" else ""
+    (clone / "overlay.yaml").write_text(
+        f"data_root: {{{family}: {root}}}\n{corruptions}"
+        "run: {methods: [zeroshot, ft]}\nsearch: {spaces: []}\nsurgical: {tasks: []}\n"
+    )
+    files = [f"config/experiments/{name}.yaml", "config/scales/smoke.yaml", "overlay.yaml"]
+    snakemake(clone, "--cores", "2", "results/tables/main.csv", "--configfile", *files)
+    main = pd.read_csv(clone / "results/tables/main.csv")
+    assert set(main["method"]) == {"zeroshot", "ft"} and main[["value", "low", "high"]].notna().all(axis=None)
+    assert len(set(main["eval_set"])) >= 3
+
+
+def test_every_published_family_is_tried() -> None:
+    assert {*EXPERIMENTS, "breeds"} == set(PUBLISHED), (
+        "breeds adapts models of imagenet's files; its loaders are tested"
+    )

@@ -86,7 +86,7 @@ def contact_sheet(data: Data, seed: int, path: Path) -> None:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
     side = data.splits[task.splits[0]].images.shape[2]
-    names = task.classes[::step][:SHEET_CLASSES]
+    names = (task.prompt_names if task.exact else task.classes)[::step][:SHEET_CLASSES]
     np.atleast_1d(axes)[-1].set_xticks(
         [(SHEET_EXAMPLES * (i + 0.5)) * side for i in range(len(names))], names, fontsize=8, rotation=15
     )

@@ -66,6 +66,8 @@ def test_there_are_experiments() -> None:
         (put("methods", "ft", "train", value=["haed"]), ["methods.ft.train", "did you mean 'head'"]),
         (put("methods", "ft", "objective", value={"cee": 1}), ["methods.ft.objective", "'cee'", "'ce'"]),
         (put("methods", "ft", "objective", value={"ce": -1}), ["methods.ft.objective.ce"]),
+        (put("methods", "ft", "objective", value={"ce": float("inf")}), ["methods.ft.objective.ce", "finite number"]),
+        (put("methods", "ft", "objective", value={"ce": float("nan")}), ["methods.ft.objective.ce"]),
         (put("methods", "ft", "objective", value={}), ["methods.ft.objective"]),
         (put("methods", "ft", "start", value="randm"), ["methods.ft.start", "did you mean 'random'"]),
         (put("methods", "ft", "share", value=0), ["methods.ft.share"]),

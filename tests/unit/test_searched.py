@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from surefoot.searched import costs_table, learned_table, lengths_table, without_table
-from surefoot.tables import layout
+from surefoot.tables import layout, write_tables
 from surefoot.trials import running_best
 
 ABOUT = {"task": "t", "model": "m", "space": "s", "search_seed": 0}
@@ -66,3 +66,31 @@ def test_the_best_so_far_passes_over_failures() -> None:
     nan = float("nan")
     assert running_best([nan, 2.0, nan, 1.0, 3.0])[1:] == [2.0, 2.0, 2.0, 3.0]
     assert np.isnan(running_best([nan, 2.0])[0])
+
+
+def test_values_that_are_words_stand_beside_numbers_in_the_table_of_what_was_learned(tmp_path: Path) -> None:
+    """A choice is a word or a truth value, and a term that is off has none."""
+    found = [
+        {"learning_rate": 0.00012345678, "schedule": "cosine", "objective.hinge": None, "head.normalised": True},
+        {"learning_rate": 0.25, "schedule": "constant", "objective.hinge": 0.5},
+    ]
+    table = learned_table([objective(tmp_path / str(n), changes) for n, changes in enumerate(found)])
+    table["search_seed"] = [0] * len(found[0]) + [1] * len(found[1])
+    write_tables({"learned": table}, {}, tmp_path)
+    read = pd.read_csv(tmp_path / "learned.csv", keep_default_na=False)
+    assert dict(zip(read["key"], read["learned"], strict=True)) | {"head.normalised": "True"} == {
+        "learning_rate": "0.25",
+        "schedule": "constant",
+        "objective.hinge": "0.5",
+        "head.normalised": "True",
+    }
+    assert {"0.00012345678", "cosine", ""} < set(read["learned"])
+    lines = (tmp_path / "learned.md").read_text().splitlines()
+    head, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
+    seen = [{key: row[head.index(key)] for key in found[0]} for row in rows]
+    assert seen == [
+        {"learning_rate": "0.000123457", "schedule": "cosine", "objective.hinge": "", "head.normalised": "True"},
+        {"learning_rate": "0.25", "schedule": "constant", "objective.hinge": "0.5", "head.normalised": ""},
+    ]
+    tex = (tmp_path / "learned.tex").read_text()
+    assert "cosine" in tex and "constant" in tex and "nan" not in tex.lower() and "none" not in tex.lower()

@@ -1,6 +1,6 @@
 """One fine-tuning run: where it starts, how much it sees, and what it writes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,16 +183,18 @@ def test_a_subset_keeps_labels_clusters_and_images_together(data: Data) -> None:
 
 
 def test_a_run_sees_its_share_only(tune: Tuner, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, batch = set(), train.Inputs.batch
+    seen, batches = set(), train.Inputs.batches
 
-    def note(self: train.Inputs, indices: np.ndarray, step: int) -> torch.Tensor:
+    def note(self: train.Inputs, positions: Iterable[np.ndarray], step: int) -> Iterator[tuple]:
+        positions = list(positions)
+        indices = np.concatenate(positions)
         images = self.run.examples.images(indices)
         seen.update(
             (str(c), i.numpy().tobytes()) for c, i in zip(self.run.examples.clusters[indices], images, strict=True)
         )
-        return batch(self, indices, step)
+        return batches(self, positions, step)
 
-    monkeypatch.setattr(train.Inputs, "batch", note)
+    monkeypatch.setattr(train.Inputs, "batches", note)
     record = tune(TUNE | {"share": 0.4}).record
     assert seen == rows(data, 0, 0.4) and record["training_images"] == len(seen) == 12
 

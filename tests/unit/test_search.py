@@ -517,12 +517,13 @@ def test_the_worst_group_needs_groups(enter: Enter, data: Data) -> None:
 # The metrics that a search maximises
 
 PLAIN = {
-    "top1": lambda p, y, g: metrics.top1(p.argmax(1), y),
-    "mean_per_class": lambda p, y, g: metrics.mean_per_class(p.argmax(1), y),
-    "macro_f1": lambda p, y, g: metrics.macro_f1(p.argmax(1), y),
-    "worst_group": lambda p, y, g: metrics.worst_group(p.argmax(1), y, g),
-    "nll": lambda p, y, g: -metrics.nll(np.log(p[np.arange(len(y)), y])),
-    "ece": lambda p, y, g: -metrics.ece(p.max(1), p.argmax(1) == y),
+    "top1": lambda p, y, g, c: metrics.top1(p.argmax(1), y),
+    "mean_per_class": lambda p, y, g, c: metrics.mean_per_class(p.argmax(1), y),
+    "macro_f1": lambda p, y, g, c: metrics.macro_f1(p.argmax(1), y),
+    "worst_group": lambda p, y, g, c: metrics.worst_group(p.argmax(1), y, g),
+    "nll": lambda p, y, g, c: -metrics.nll(np.log(p[np.arange(len(y)), y])),
+    "all_frames": lambda p, y, g, c: metrics.all_frames(p.argmax(1), y, c),
+    "ece": lambda p, y, g, c: -metrics.ece(p.max(1), p.argmax(1) == y),
 }
 
 
@@ -543,7 +544,7 @@ def test_a_score_is_the_metric_of_the_trained_classifier(
     with torch.no_grad():
         images = bench.preprocess(examples.images(np.arange(len(examples))))
         p = arena.classifier(images).double().softmax(-1).numpy()
-    assert score == pytest.approx(PLAIN[metric](p, examples.labels, examples.groups), rel=1e-4)
+    assert score == pytest.approx(PLAIN[metric](p, examples.labels, examples.groups, examples.clusters), rel=1e-4)
     assert (score < 0) is (metric in ("nll", "ece"))
 
 

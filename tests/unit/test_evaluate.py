@@ -12,7 +12,7 @@ from surefoot import config, metrics
 from surefoot.clip import Classifier, Preprocess, State, save_state, zero_shot_classifier
 from surefoot.columns import prediction_column
 from surefoot.data import Data, Examples
-from surefoot.evaluate import METRICS, Line, evaluate_line, evaluate_runs, score
+from surefoot.evaluate import METRICS, Line, evaluate_line, evaluate_runs, project, score
 from surefoot.files import UserError, sha256, write_json
 from surefoot.interpolate import interpolate
 from surefoot.records import load_trained
@@ -281,3 +281,13 @@ def test_changed_weights_are_refused(runs: tuple[Path, list[Path]]) -> None:
     weights.write_bytes(weights.read_bytes()[:-4])
     with pytest.raises(UserError, match="does not match its record"):
         load_trained(weights)
+
+
+def test_projected_logits_are_the_largest_of_each_label() -> None:
+    logits = torch.randn(7, 6, generator=torch.Generator().manual_seed(0))
+    columns = ((4,), (0, 2, 5), (1,))
+    expected = torch.stack([logits[:, list(ids)].max(1).values for ids in columns], 1)
+    assert torch.equal(project(logits, columns), expected)
+    assert project(logits, ()) is logits
+    masked = project(logits, ((3,), (1,)))
+    assert torch.equal(masked, logits[:, [3, 1]])

@@ -129,3 +129,26 @@ def test_a_metric_without_interval_is_refused() -> None:
     table = images()
     with pytest.raises(ValueError, match="nll"):
         accuracy(Resampler(table["cluster"], table["label"], 10, 0), table, "nll")
+
+
+@pytest.mark.parametrize("metric", ["top1", "mean_per_class", "macro_f1", "worst_group", "all_frames"])
+def test_every_weighting_is_the_metric_of_the_images_it_repeats(metric: str) -> None:
+    from surefoot import metrics
+
+    rng = np.random.default_rng(3)
+    clusters = np.array([f"c{k}" for k in rng.integers(0, 14, 90)])
+    of = {name: int(rng.integers(0, 4)) for name in sorted(set(clusters))}
+    labels = np.array([of[name] for name in clusters])
+    predicted = np.where(rng.random(90) < 0.6, labels, rng.integers(0, 5, 90))
+    groups = rng.choice(["", "north", "south"], 90)
+    resampler = Resampler(pd.Series(clusters), pd.Series(labels), 60, 0)
+    found = resampler.values(metric, pd.Series(clusters), labels, predicted, groups)
+    for weights, value in zip(resampler.weights, found, strict=True):
+        # A cluster drawn twice is two clusters of the same images.
+        copies = [(k, copy) for k, w in enumerate(weights) for copy in range(w)]
+        names = list(resampler.index)
+        rows = [np.flatnonzero(clusters == names[k]) for k, _ in copies]
+        index = np.concatenate(rows)
+        own = np.concatenate([[f"{names[k]} {copy}"] * len(r) for (k, copy), r in zip(copies, rows, strict=True)])
+        expected = metrics.accuracy(metric, predicted[index], labels[index], groups[index], own)
+        assert value == pytest.approx(expected, rel=1e-9)

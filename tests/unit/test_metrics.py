@@ -107,3 +107,17 @@ def test_ece_agrees_with_torchmetrics(case: tuple) -> None:
         torch.from_numpy(probabilities), torch.from_numpy(labels), num_classes=7, n_bins=15, norm="l1"
     )
     assert own == pytest.approx(100 * float(other), rel=1e-5)
+
+
+def test_worst_group_leaves_the_unnamed_group_out() -> None:
+    predicted, labels = np.array([0, 1, 0, 0]), np.array([0, 0, 1, 0])
+    groups = np.array(["asia", "asia", "", ""])
+    assert metrics.worst_group(predicted, labels, groups) == 50
+    assert metrics.worst_group(predicted, labels, np.array(["a", "a", "b", "b"])) == 50
+    assert metrics.worst_group(predicted, labels, np.array(["", "", "", ""])) == 50
+
+
+def test_all_frames_counts_a_cluster_only_when_every_frame_is_right() -> None:
+    predicted, labels = np.array([1, 1, 2, 3, 3, 0]), np.array([1, 1, 2, 3, 0, 0])
+    clusters = np.array(["a", "a", "b", "c", "c", "d"])
+    assert metrics.all_frames(predicted, labels, clusters) == 75

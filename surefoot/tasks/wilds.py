@@ -57,7 +57,7 @@ def _table(path: Path, columns: Iterable[str], **how: object) -> "pd.DataFrame":
     if missing := [column for column in columns if column not in rows]:
         raise UserError(
             f"{path} lacks the column {missing[0]!r}; it has {', '.join(map(str, rows.columns))}. "
-            "It is another version of the data set; get the one named in datasets.md"
+            "It is another version of the data set; get the one that docs/data.md names"
         )
     return rows
 

@@ -6,6 +6,7 @@ complete is never fetched twice.
 
 import gzip
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -15,6 +16,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,8 @@ def fetch(source: Source, folder: Path, data_root: Path | None) -> dict[str, Any
     extracted = folder / "files"
     mark = folder / "extracted"
     archives = folder / "archives"
-    if not (mark.is_file() and not _missing(source, extracted)):
+    wanted = _wanted(source.files)
+    if not (mark.is_file() and mark.read_text() == wanted and not _missing(source, extracted)):
         _room(source, folder)
         shutil.rmtree(extracted.with_name(".files.part"), ignore_errors=True)
         fetched = {file.name: (_obtain(source, file, archives), file) for file in source.files}
@@ -65,9 +68,14 @@ def fetch(source: Source, folder: Path, data_root: Path | None) -> dict[str, Any
         shutil.rmtree(extracted, ignore_errors=True)
         partial.replace(extracted)
         with atomic(mark) as part:
-            part.write_text("complete\n")
+            part.write_text(wanted)
     digests = {file.name: _noted(archives / file.name) for file in source.files}
     return {"root": str(extracted.resolve()), "how": "download", "files": digests}
+
+
+def _wanted(files: tuple[File, ...]) -> str:
+    """What decides the bytes of files and where they are put: what was made for another one is made again."""
+    return json.dumps([{**asdict(file), "urls": ()} for file in files], sort_keys=True) + "\n"
 
 
 def _own_copy(source: Source, data_root: Path) -> Path | None:
@@ -107,7 +115,10 @@ def _obtain(source: Source, file: File, archives: Path) -> Path:
 def _verify(source: Source, file: File, path: Path) -> None:
     """Check a file against its published digests, or against the one noted when it was first seen."""
     noted = path.with_name(f"{path.name}.sha256")
-    if noted.is_file() and noted.stat().st_mtime_ns >= path.stat().st_mtime_ns:
+    known, *against = noted.read_text().splitlines() if noted.is_file() else [""]
+    published = file.sha256 or file.md5 or file.git_blob
+    wanted = f"# {file.sha256} {file.md5} {file.git_blob}"
+    if against == [wanted] and noted.stat().st_mtime_ns >= path.stat().st_mtime_ns:
         return  # verified before, and not changed since
     digests = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
     digests["git_blob"] = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
@@ -124,20 +135,21 @@ def _verify(source: Source, file: File, path: Path) -> None:
         if wanted and digest.hexdigest() != wanted:
             bad = path.with_name(f"{path.name}.wrong")
             path.replace(bad)
+            noted.unlink(missing_ok=True)
             raise UserError(
                 f"{source.name}: {file.name} has {kind} {digest.hexdigest()}, not {wanted}: it was cut off or is "
                 f"another version. It was moved to {bad}; rerun to fetch it again"
             )
     found = digests["sha256"].hexdigest()
-    if noted.is_file() and noted.read_text().split()[0] != found:
+    if known and known.split()[0] != found and not published:
         raise UserError(
             f"{source.name}: {path} has changed since it was first fetched (sha256 {found}); delete it and its digest "
             f"{noted.name} to fetch it again"
         )
-    if not (file.sha256 or file.md5 or file.git_blob):
+    if not published:
         logger.warning("%s: nobody publishes a digest of %s; noted sha256 %s", source.name, file.name, found)
     with atomic(noted) as partial:
-        partial.write_text(f"{found}  {path.name}\n")
+        partial.write_text(f"{found}  {path.name}\n{wanted}\n")
 
 
 def _noted(path: Path) -> str:
@@ -231,7 +243,7 @@ def extract(path: Path, to: Path, file: File) -> None:
     try:
         if tarfile.is_tarfile(path):
             _untar(path, to, file.strip)
-        elif zipfile.is_zipfile(path):
+        elif zipfile.is_zipfile(path) and path.suffix != ".npz":  # arrays, which are read as they are
             _unzip(path, to, file)
         elif path.suffix == ".gz":
             with gzip.open(path) as packed, (to / path.stem).open("wb") as out:

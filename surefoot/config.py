@@ -332,9 +332,7 @@ class BenchmarkTask(AnyTask):
     family: Literal["imagenet", "cifar", "wilds", "domainnet", "breeds"] = Field(
         description="Family of published data sets."
     )
-    data: Name = Field(
-        description="The data set that is trained on, such as imagenet, cifar10, iwildcam; see datasets.md."
-    )
+    data: Name = Field(description="The data set that is trained on, such as imagenet, cifar10, iwildcam.")
     test_sets: list[Name] | None = Field(None, description="Shifted test sets; null: those of the papers.")
     ood_val: list[Name] | None = Field(
         None, description="Shifted validation sets, which AutoFT searches on; null: those of the papers; []: none."

@@ -183,7 +183,7 @@ def _download(source: Source, file: File, path: Path) -> None:
                 time.sleep(WAIT * 2**number)
     raise UserError(
         f"{source.name}: {file.name} cannot be downloaded ({problems[-1]}). Check the network and rerun, which goes on "
-        f"where it stopped, or put the file at {path} by other means"
+        f"where it stopped, or put the file at {path} by other means. {source.by_hand}"
     )
 
 

@@ -61,17 +61,18 @@ class Resampler:
             )
             guessed = np.pad(guessed, ((0, 0), (0, hits.shape[1] - guessed.shape[1])))
             f1 = np.divide(2 * hits, actual + guessed, out=np.full_like(hits, np.nan), where=actual > 0)
-            return 100 * np.nanmean(f1, axis=1)
+            return 100 * _mean(f1)
         if metric == "worst_group":
             named = groups != "" if (groups != "").any() else np.ones(len(groups), bool)
             _, stratum = np.unique(groups[named], return_inverse=True)
             hits, counts = self._sums(clusters[named], stratum, right[named], np.ones(named.sum()))
-            return 100 * np.nanmin(np.divide(hits, counts, out=np.full_like(hits, np.nan), where=counts > 0), axis=1)
+            shares = np.divide(hits, counts, out=np.full_like(hits, np.inf), where=counts > 0).min(axis=1)
+            return 100 * np.where(np.isinf(shares), np.nan, shares)
         if metric == "all_frames":
             whole = pd.DataFrame({"cluster": clusters.to_numpy(), "right": right}).groupby("cluster")["right"].all()
             names = whole.index.to_series()
             hits, counts = self._sums(names, np.zeros(len(names), int), whole.to_numpy(), np.ones(len(names)))
-            return 100 * (hits / counts)[:, 0]
+            return 100 * _mean(np.divide(hits, counts, out=np.full_like(hits, np.nan), where=counts > 0))
         raise ValueError(f"no interval for metric {metric}")
 
     def accuracy(self, clusters: pd.Series, labels: np.ndarray, right: np.ndarray, metric: str) -> np.ndarray:
@@ -87,10 +88,20 @@ class Resampler:
         seen = np.unique(strata)
         right_sum, present = right_sum[:, seen], present[:, seen]
         share = np.divide(right_sum, present, out=np.full_like(present, np.nan), where=present > 0)
-        return 100 * np.nanmean(share, axis=1)
+        return 100 * _mean(share)
+
+
+def _mean(table: np.ndarray) -> np.ndarray:
+    """Mean over columns of what is not NaN [R + 1]; NaN where nothing is."""
+    known = ~np.isnan(table)
+    sums, counts = np.where(known, table, 0).sum(1), known.sum(1)
+    return np.divide(sums, counts, out=np.full(len(table), np.nan), where=counts > 0)
 
 
 def interval(draws: np.ndarray, level: float) -> tuple[float, float, float]:
-    """Value, lower and upper end of the percentile interval, from a plain value followed by R resamples."""
-    low, high = np.quantile(draws[1:], [(1 - level) / 2, (1 + level) / 2])
+    """Value, lower and upper end of the percentile interval, from a plain value followed by R resamples.
+
+    A resample that draws no cluster of a small set has no value (NaN) and does not count.
+    """
+    low, high = np.nanquantile(draws[1:], [(1 - level) / 2, (1 + level) / 2])
     return float(draws[0]), float(low), float(high)

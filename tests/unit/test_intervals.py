@@ -152,3 +152,17 @@ def test_every_weighting_is_the_metric_of_the_images_it_repeats(metric: str) -> 
         own = np.concatenate([[f"{names[k]} {copy}"] * len(r) for (k, copy), r in zip(copies, rows, strict=True)])
         expected = metrics.accuracy(metric, predicted[index], labels[index], groups[index], own)
         assert value == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("metric", sorted(metrics.ACCURACY))
+def test_resamples_without_an_image_of_a_small_set_do_not_count(metric: str) -> None:
+    table = pd.DataFrame({"cluster": [f"c{i}" for i in range(40)], "label": 0})
+    small = table[:2]
+    groups, predicted = np.array(["a", "a"]), np.array([0, 1])
+    draws = Resampler(table["cluster"], table["label"], 500, 0).values(
+        metric, small["cluster"], small["label"].to_numpy(), predicted, groups
+    )
+    assert np.isnan(draws).any() and not np.isnan(draws[0])
+    value, low, high = interval(draws, 0.95)
+    assert low == 0 and high == 100 and low < value < high

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 
-def main(entry: dict, split: str, size: int, folder: Path, raw: list[str], check: bool) -> None:
+def main(entry: dict, split: str, size: int, folder: Path, raw: list[str], check: bool, code: str) -> None:
     """Draw or decode every image of a split once and write it in the common form."""
     if entry["family"] == "emoji":
         write_split(folder, *prepare_emoji(split, size))
@@ -29,6 +29,7 @@ def main(entry: dict, split: str, size: int, folder: Path, raw: list[str], check
         source=found,
         name=f"{folder.parent.name}/{split}",
         check=check,
+        code=code,
     )
 
 
@@ -36,4 +37,4 @@ if "snakemake" in globals():
     with job(snakemake.log[0]):
         given = snakemake.params
         folder = Path(snakemake.output.manifest).parent
-        main(given.entry, snakemake.wildcards.split, given.size, folder, list(snakemake.input), given.check)
+        main(given.entry, snakemake.wildcards.split, given.size, folder, list(snakemake.input), given.check, given.code)

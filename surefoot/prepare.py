@@ -63,7 +63,15 @@ def prepare_emoji(split: str, size: int) -> tuple[np.ndarray, pd.DataFrame, dict
 
 
 def prepare_files(
-    how: Prepared, root: Path, size: int, folder: Path, state: Path, source: dict[str, Any], name: str, check: bool
+    how: Prepared,
+    root: Path,
+    size: int,
+    folder: Path,
+    state: Path,
+    source: dict[str, Any],
+    name: str,
+    check: bool,
+    code: str = "",
 ) -> None:
     """Write a prepared split of images that lie in a folder.
 
@@ -74,6 +82,7 @@ def prepare_files(
         source: where the images come from, for the manifest.
         name: of the split in messages.
         check: refuse another number of images than the data set's makers say.
+        code: digest of the code; a killed job goes on only with the same.
 
     Raises UserError for a table that is not what it should be, and for images that cannot be read: all of them are
     named, the others are kept, and a rerun goes on.
@@ -94,7 +103,7 @@ def prepare_files(
             np.save(file, np.empty((0, size, size, 3), np.uint8))
         finish_split(folder, rows, source, root=str(root.resolve()), border=how.border)
         return
-    images = _decoded(how, root, rows, size, state, name)
+    images = _decoded(how, root, rows, size, state, name, {"source": source, "code": code})
     finish_split_of(folder, images, rows, source)
     _forget(state)
 
@@ -106,10 +115,14 @@ def finish_split_of(folder: Path, images: Path, rows: pd.DataFrame, source: dict
     finish_split(folder, rows, source)
 
 
-def _decoded(how: Prepared, root: Path, rows: pd.DataFrame, size: int, state: Path, name: str) -> Path:
+def _decoded(
+    how: Prepared, root: Path, rows: pd.DataFrame, size: int, state: Path, name: str, made_from: dict[str, Any]
+) -> Path:
     """A .npy file of the evaluation views of all rows; a killed job goes on behind the last chunk."""
     array, progress = state / "images.npy", state / "progress.json"
-    mark = {"rows": str(pd.util.hash_pandas_object(rows).sum()), "size": size, "root": str(root)}
+    # The source too: another version of a data set lies in the same folder and can have the same names and labels.
+    content = str(pd.util.hash_pandas_object(rows).sum())
+    mark = {"rows": content, "size": size, "border": how.border, "root": str(root), **made_from}
     done = 0
     if array.is_file() and progress.is_file() and (found := read_json(progress))["mark"] == mark:
         done = found["done"]

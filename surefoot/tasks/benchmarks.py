@@ -50,15 +50,25 @@ def hold_out(rows: "pd.DataFrame", share: float = 0.1, least: int = 1) -> "pd.Da
     """Cut a validation set off a training set: the column `fold` becomes 'val' for a share of each class, else 'train'.
 
     Whole clusters are drawn, in an order fixed by their names; at least `least` clusters of a class with two or more.
-    The draw is the same for every seed.
+    A cluster with images of several classes goes with all of them, and never takes the last one of a class. The draw is
+    the same for every seed.
     """
-    folds = dict.fromkeys(rows.index, "train")
-    for _, members in rows.groupby("label", sort=True):
-        names = sorted(set(members["cluster"]), key=lambda name: unit("hold-out", name))
-        count = min(max(least, math.floor(share * len(names))), len(names) - 1)
-        chosen = set(names[:count])
-        folds.update((index, "val") for index, name in members["cluster"].items() if name in chosen)
-    return rows.assign(fold=[folds[index] for index in rows.index])
+    pairs = rows[["label", "cluster"]].drop_duplicates()
+    classes: dict[str, list[int]] = {}
+    for label, name in zip(pairs["label"], pairs["cluster"], strict=True):
+        classes.setdefault(name, []).append(label)
+    left = pairs["label"].value_counts().to_dict()
+    chosen: set[str] = set()
+    for _, members in pairs.groupby("label", sort=True):
+        names = sorted(members["cluster"], key=lambda name: unit("hold-out", name))
+        missing = min(max(least, math.floor(share * len(names))), len(names) - 1) - len(chosen.intersection(names))
+        for name in names:
+            if missing > 0 and name not in chosen and all(left[label] > 1 for label in classes[name]):
+                chosen.add(name)
+                missing -= 1
+                for label in classes[name]:
+                    left[label] -= 1
+    return rows.assign(fold=["val" if name in chosen else "train" for name in rows["cluster"]])
 
 
 def selector(

@@ -106,7 +106,6 @@ def prepared(name: str, entry: config.FolderTask, split: str) -> Prepared:
 
 def _index(classes: tuple[str, ...], how: config.FolderSplit, where: str, share: float, root: Path) -> "pd.DataFrame":
     """Rows of one image set. Raises UserError for what is missing or has a class that the training set lacks."""
-    import pandas as pd
 
     if not root.is_dir():
         raise UserError(f"{where}: there is no folder {root}; check the task's root")
@@ -116,8 +115,9 @@ def _index(classes: tuple[str, ...], how: config.FolderSplit, where: str, share:
         near = config.suggestion(unknown[0], classes)
         raise UserError(f"{where}: class {unknown[0]!r} is not among the classes of the task{near}")
     rows["label"] = rows["class"].map(label).astype("int64")
-    for column, default in (("cluster", rows["file"]), ("group", pd.Series("all", index=rows.index))):
-        rows[column] = rows[column].fillna("").astype(str) if column in rows else default
+    # An image without a cluster is one of its own; one without a group is in none.
+    rows["cluster"] = rows["cluster"].fillna(rows["file"]) if "cluster" in rows else rows["file"]
+    rows["group"] = rows["group"].fillna("") if "group" in rows else "all"
     rows["fold"] = "train" if how.role == "train" else ""
     return hold_out(rows, share) if share else rows
 
@@ -145,7 +145,7 @@ def _from_table(how: config.FolderSplit, where: str, root: Path) -> "pd.DataFram
 
     path = root / how.table
     try:
-        rows = pd.read_csv(path, dtype=str)
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])  # a class may be called NA
     except (OSError, ValueError) as error:
         raise UserError(f"{where}.table: cannot read {path}: {error}") from None
     for column in ("file", "label"):
@@ -154,7 +154,8 @@ def _from_table(how: config.FolderSplit, where: str, root: Path) -> "pd.DataFram
         if rows[column].isna().any():
             line = int(rows[column].isna().to_numpy().argmax()) + 2
             raise UserError(f"{where}.table: {path}, line {line}: no {column}")
-    rows = rows.rename(columns={"label": "class"})
+    known = [column for column in ("file", "label", "cluster", "group") if column in rows]
+    rows = rows[known].rename(columns={"label": "class"})
     beside = Path(how.table).parent
     rows["file"] = [str(beside / file) for file in rows["file"]]
     if missing := next((file for file in rows["file"] if not (root / file).is_file()), None):
@@ -166,6 +167,6 @@ def listing(entry: config.FolderTask, split: str) -> str:
     """Digest of when the folders of a split last gained or lost a file, so that new images are prepared."""
     how = entry.splits[split]
     at = Path(entry.root, how.folder or how.table)
-    places = [at, *sorted(path for path in at.iterdir() if path.is_dir())] if at.is_dir() else [at]
-    times = [(path.name, path.stat().st_mtime_ns) for path in places if path.exists()]
+    places = sorted(Path(place) for place, _, _ in os.walk(at, followlinks=True)) if at.is_dir() else [at]
+    times = [(os.path.relpath(path, at), path.stat().st_mtime_ns) for path in places if path.exists()]
     return hashlib.sha256(repr(times).encode()).hexdigest()[:16]

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from surefoot import config
@@ -12,8 +13,9 @@ from surefoot.files import UserError
 from surefoot.images import evaluation_view, load_rgb
 from surefoot.prepare import prepare_files
 from surefoot.splits import read_split
-from surefoot.tasks import load_task, prepared_split
-from surefoot.tasks.folder import build
+from surefoot.tasks import Part, load_task, prepared_split
+from surefoot.tasks.benchmarks import hold_out
+from surefoot.tasks.folder import build, listing
 from tests.fabricate.folder import CLASSES, fabricate
 
 SIDE = 24
@@ -170,3 +172,59 @@ def test_mistakes_on_disk_are_named(root: Path, tmp_path: Path) -> None:
     (root / "list.csv").write_text("file,label\ngone.jpg,red_fox\n")
     with pytest.raises(UserError, match=r"names gone\.jpg, which is not below"):
         prepare(table, "shifted", tmp_path / "data")
+
+
+def test_a_table_may_leave_clusters_and_groups_open(root: Path, tmp_path: Path) -> None:
+    """Such images are clusters of their own; columns that the table has for other ends are not looked at."""
+    files = sorted((root / "shifted").rglob("*.jpg"))
+    lines = ["file,label,class,group,cluster", *(f"{p.relative_to(root)},{p.parent.name},other,," for p in files)]
+    lines[1] = lines[1].removesuffix(",,") + ",NA,pair"
+    (root / "list.csv").write_text("\n".join(lines))
+    given = entry(root, splits=SPLITS | {"shifted": {"role": "ood_test", "table": "list.csv"}})
+    examples = opened(given, tmp_path / "data").examples((Part("shifted", ""),), 0)
+    assert len(set(examples.clusters)) == len(files) and "pair" in examples.clusters
+    assert set(examples.groups) == {"", "NA"}
+
+
+def test_a_new_image_in_a_nested_folder_prepares_the_split_again(root: Path) -> None:
+    nested = root / "train" / "red_fox" / "more" / "deep"
+    nested.mkdir(parents=True)
+    how = config.FolderTask.model_validate({k: v for k, v in entry(root).items() if k != "name"} | {"recipe": "r"})
+    before = listing(how, "train")
+    assert before == listing(how, "train")
+    (nested / "new.jpg").write_bytes(b"")
+    assert listing(how, "train") != before
+
+
+def test_whole_clusters_are_held_out_even_where_they_span_classes() -> None:
+    rows = pd.DataFrame({"label": [0] * 40 + [1] * 20 + [2] * 3})
+    rows["cluster"] = [f"c{i % 20}" for i in range(40)] + [f"c{i % 4}" for i in range(20)] + ["c0", "c1", "c0"]
+    folds = hold_out(rows, 0.3)["fold"]
+    assert (folds.groupby(rows["cluster"]).nunique() == 1).all()
+    assert all({"train"} <= set(part) for _, part in folds.groupby(rows["label"]))
+    assert set(folds) == {"train", "val"}
+
+
+def test_a_killed_preparation_starts_again_when_the_data_set_is_another_version(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same folder, names and labels, other images: a half of each would be wrong."""
+    monkeypatch.setattr("surefoot.prepare.CHUNK", 5)
+    how = prepared_split(entry(root), "train")
+    seen = []
+
+    def run(version: str, name: str) -> Path:
+        places = {"folder": tmp_path / name, "state": tmp_path / "state", "source": {"files": {"a": version}}}
+        prepare_files(how, root, SIDE, name=name, check=True, **places)
+        return tmp_path / name / "images.npy"
+
+    def stop(image: Any, *rest: Any) -> np.ndarray:
+        seen.append(image)
+        if len(seen) == 13:
+            raise KeyboardInterrupt
+        return np.zeros((SIDE, SIDE, 3), np.uint8) if len(seen) < 13 else evaluation_view(image, *rest)
+
+    monkeypatch.setattr("surefoot.prepare.evaluation_view", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run("old", "killed")
+    assert np.load(run("new", "new")).any(axis=(1, 2, 3)).all()

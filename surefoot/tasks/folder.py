@@ -28,6 +28,9 @@ def build(name: str, entry: config.FolderTask) -> Task:
         if (how.folder is None) == (how.table is None):
             raise UserError(f"{where}.{split}: give either folder or table")
         by_role.setdefault(how.role, []).append(split)
+        twice = [other for other, rest in entry.splits.items() if (rest.folder, rest.table) == (how.folder, how.table)]
+        if len(twice) > 1:
+            raise UserError(f"{where}: {' and '.join(twice)} are the same images; an image set has one role")
     for role in ("train", "id_test", "ood_test"):
         if role not in by_role:
             raise UserError(f"{where}: no image set has the role {role}; name one (role: {role})")

@@ -143,10 +143,11 @@ def test_a_killed_preparation_goes_on_with_the_same_bytes(
         ({"root": "/nowhere"}, "there is no folder /nowhere/train"),
         ({"splits": {k: v for k, v in SPLITS.items() if k != "shifted"}}, "no image set has the role ood_test"),
         (
-            {"splits": SPLITS | {"more": {"role": "id_test", "folder": "test"}}},
+            {"splits": SPLITS | {"more": {"role": "id_test", "folder": "shifted-val2"}}},
             "test and more both have the role id_test",
         ),
         ({"splits": SPLITS | {"shifted": {"role": "ood_test"}}}, "splits.shifted: give either folder or table"),
+        ({"splits": SPLITS | {"more": {"role": "ood_test", "folder": "test"}}}, "test and more are the same images"),
         ({"classes": ["red_fox"]}, "1 classes"),
         ({"templates": ["a photo"]}, "'a photo' has no {}"),
     ],

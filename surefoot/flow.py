@@ -19,7 +19,7 @@ from surefoot.published import can_meet, load_published, published_files
 from surefoot.tasks import Task, build_task, family
 from surefoot.tasks.emoji_names import STYLES
 
-PUBLISHED = ("imagenet", "cifar", "wilds", "domainnet", "breeds")
+PUBLISHED = ("imagenet", "cifar", "wilds", "domainnet", "breeds", "transfer")
 SPLIT_FILES = ("images.npy", "rows.parquet", "split.json")
 TABLES = ("main", "alpha", "ensembles", "effects", "metrics", "cost", "methods")
 FIGURES = ("frontier", "alpha")

@@ -20,7 +20,7 @@ TermName = Literal[
 ]
 PartName = Literal["image", "text", "head", "logit_scale", "embedding", "first-blocks", "middle-blocks", "last-blocks"]
 RatesName = Literal["one", "rgn", "rgn-group", "snr", "snr-released", "gradual-first", "gradual-last"]
-FamilyName = Literal["emoji", "folder", "imagenet", "cifar", "wilds", "domainnet", "breeds"]
+FamilyName = Literal["emoji", "folder", "imagenet", "cifar", "wilds", "domainnet", "breeds", "transfer"]
 MainMetricName = Literal["top1", "mean_per_class", "macro_f1", "worst_group"]
 TowerName = Literal["resnet26", "resnet50"]
 
@@ -329,7 +329,7 @@ class FolderTask(AnyTask):
 class BenchmarkTask(AnyTask):
     """A published data set."""
 
-    family: Literal["imagenet", "cifar", "wilds", "domainnet", "breeds"] = Field(
+    family: Literal["imagenet", "cifar", "wilds", "domainnet", "breeds", "transfer"] = Field(
         description="Family of published data sets."
     )
     data: Name = Field(description="The data set that is trained on, such as imagenet, cifar10, iwildcam.")

@@ -62,12 +62,16 @@ def _main_metric(metrics: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
 
 
 def frontier_points(metrics: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
-    """One row per (task, model, method, alpha): in-distribution value and average under shift, in percent."""
+    """One row per (task, model, method, alpha): in-distribution value and average under shift, in percent.
+
+    Tasks without a shifted test set have no place in it.
+    """
     rows = _main_metric(metrics, story)
     rows = rows.assign(axis=np.where(rows["role"] == "id_test", "in_distribution", ""))
     rows.loc[rows["eval_set"] == AVERAGE, "axis"] = "under_shift"
     keys = ["task", "model", "method", "alpha"]
     points = rows[rows["axis"] != ""].pivot_table(index=keys, columns="axis", values="value", sort=False)
+    points = points.reindex(columns=["in_distribution", "under_shift"]).dropna()
     return points.reset_index().rename_axis(columns=None)
 
 

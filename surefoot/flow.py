@@ -19,7 +19,7 @@ from surefoot.published import can_meet, load_published, published_files
 from surefoot.tasks import Task, build_task, family
 from surefoot.tasks.emoji_names import STYLES
 
-PUBLISHED = ("imagenet", "cifar", "wilds", "domainnet", "breeds")
+PUBLISHED = ("imagenet", "cifar", "wilds", "domainnet", "breeds", "transfer")
 SPLIT_FILES = ("images.npy", "rows.parquet", "split.json")
 TABLES = ("main", "alpha", "ensembles", "effects", "metrics", "cost", "methods")
 FIGURES = ("frontier", "alpha")
@@ -364,10 +364,11 @@ class Plan:
     @property
     def figures(self) -> tuple[str, ...]:
         """Names of the figures of the run."""
-        how, found = self.config.surgical, FIGURES
-        published = any(self.config.tasks[task].baseline_line for task in self.config.run.tasks)
+        how, shifted = self.config.surgical, [t for t in self.config.run.tasks if self.tasks[t].parts_of("ood_test")]
+        found = FIGURES if shifted else ("alpha",)
+        published = any(self.config.tasks[task].baseline_line for task in shifted)
         found += ("search", "learned", "importances", *self.analyses) if self.config.search.spaces else ()
-        found += ("robustness",) if self.config.run.baselines or published else ()
+        found += ("robustness",) if shifted and (self.config.run.baselines or published) else ()
         found += ("comparison",) if self.published else ()
         if how.tasks:
             found += ("blocks",) + (("shots",) if len(how.shots) > 1 else ())

@@ -59,6 +59,16 @@ class Results:
         self.id_test = next(name for name, role in roles.items() if role == "id_test")
 
     @property
+    def summary(self) -> list[str]:
+        """What a comparison of models is made on: in distribution and, where there is a shifted test set, AVERAGE."""
+        return [self.id_test, *([AVERAGE] if self.ood_tests else [])]
+
+    @property
+    def columns(self) -> list[str]:
+        """All test sets and, where one is shifted, AVERAGE."""
+        return [self.id_test, *self.ood_tests, *self.summary[1:]]
+
+    @property
     def chooser(self) -> str:
         """Validation set that chooses alpha: ood_val, or id_val where a task has no shifted validation images."""
         return "ood_val" if "ood_val" in self.roles else "id_val"
@@ -105,10 +115,13 @@ class Results:
         return choose_alpha(validation_only(self._of(method)), eval_set, self.metric, space)
 
     def oracle(self, method: str) -> dict[int, float]:
-        """Seed -> alpha with the best average under shift on the test sets: an upper bound, never evidence."""
+        """Seed -> alpha with the best average under shift on the test sets: an upper bound, never evidence.
+
+        Without a shifted test set: the best in distribution.
+        """
         rows = self._of(method)
         rows = rows[
-            rows["eval_set"].isin(self.ood_tests)
+            rows["eval_set"].isin(self.ood_tests or [self.id_test])
             & (rows["metric"] == rows["eval_set"].map(self.metric_of))
             & (rows["space"] == "weights")
         ]
@@ -155,7 +168,7 @@ class Results:
     @property
     def has_line(self) -> bool:
         """Whether effective robustness can be measured."""
-        return bool(self.baselines or self.story["tasks"][self.task]["baseline_line"])
+        return bool(self.ood_tests and (self.baselines or self.story["tasks"][self.task]["baseline_line"]))
 
     @cached_property
     def line(self) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from surefoot.files import read_json
 from surefoot.learned import read_objective
-from surefoot.results import AVERAGE, Results, System, read_records
+from surefoot.results import Results, System, read_records
 from surefoot.trials import read_trials, running_best
 
 KEYS = ["task", "model", "space", "search_seed"]
@@ -42,7 +42,6 @@ def search_table(results: Results, costs: pd.DataFrame) -> pd.DataFrame:
     Every row says how many labelled validation images chose its trial, epoch or alpha (FT's recipe was chosen before),
     and how many inner steps the search took, in those of one final run.
     """
-    cells = [results.id_test, *results.ood_tests, AVERAGE]
     here = costs[(costs["task"] == results.task) & (costs["model"] == results.model)]
     numbers = ["labelled_images", "trials", "failed", "steps_ratio", "best_epoch"]
     budgets = here.groupby("space")[numbers].mean()
@@ -51,7 +50,7 @@ def search_table(results: Results, costs: pd.DataFrame) -> pd.DataFrame:
         budget = budgets.loc[system.method].to_dict() if system.method in results.searched else {}
         labels = _labels(results, system, budget)
         shown = {key: budget.get(key, float("nan")) for key in ("trials", "failed", "steps_ratio")}
-        rows += [results.estimate(system, cell) | labels | shown for cell in cells]
+        rows += [results.estimate(system, cell) | labels | shown for cell in results.columns]
     return pd.DataFrame(rows)
 
 

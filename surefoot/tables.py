@@ -58,7 +58,7 @@ def main_table(results: Results) -> pd.DataFrame:
     """Method x test set, with the average under shift and, where there is a line, effective robustness."""
     rows = []
     for system in main_systems(results):
-        rows += [results.estimate(system, column) for column in (results.id_test, *results.ood_tests, AVERAGE)]
+        rows += [results.estimate(system, column) for column in results.columns]
         if results.has_line:
             rows.append(results.effective_robustness(system))
     return pd.DataFrame(rows)
@@ -83,17 +83,20 @@ def alpha_systems(results: Results, method: str) -> dict[str, System]:
 
 
 def alpha_table(results: Results) -> pd.DataFrame:
-    """How alpha is chosen: each rule on the test sets, and the gap of its average under shift to the oracle's."""
-    rows = []
+    """How alpha is chosen: each rule on the test sets, and the gap of its average under shift to the oracle's.
+
+    Without a shifted test set: the gap in distribution.
+    """
+    rows, last = [], results.summary[-1]
     for method in filter(results.trained, results.methods):
         systems = alpha_systems(results, method)
         oracle = systems[RULES["oracle"]]
         for rule, system in systems.items():
-            gap, low, high = results.difference(system, oracle, AVERAGE)
-            for column in (results.id_test, AVERAGE):
+            gap, low, high = results.difference(system, oracle, last)
+            for column in results.summary:
                 rows.append(results.estimate(system, column) | {"rule": rule})
             rows.append(
-                results.estimate(system, AVERAGE)
+                results.estimate(system, last)
                 | {"rule": rule, "eval_set": "gap to oracle", "value": gap, "low": low, "high": high}
             )
     return pd.DataFrame(rows)
@@ -128,8 +131,8 @@ def ensemble_systems(results: Results) -> list[System]:
 
 def ensembles_table(results: Results) -> pd.DataFrame:
     """Ensembles on the test sets."""
-    columns = [results.id_test, *results.ood_tests, AVERAGE]
-    return pd.DataFrame(results.estimate(system, column) for system in ensemble_systems(results) for column in columns)
+    systems = ensemble_systems(results)
+    return pd.DataFrame(results.estimate(system, column) for system in systems for column in results.columns)
 
 
 def effects_table(results: Results) -> pd.DataFrame:
@@ -149,27 +152,29 @@ def effects_table(results: Results) -> pd.DataFrame:
     rules = alpha_systems(results, reference)
     zero_shot, tuned = rules["alpha 0 (zero-shot)"], rules["alpha 1 (fine-tuned)"]
     claim("1 fine-tuning, in distribution", "higher", tuned, zero_shot, results.id_test)
-    for name in (*results.ood_tests, AVERAGE):
+    for name in results.columns[1:]:
         claim("1 fine-tuning, under shift", "", tuned, zero_shot, name)
-    less = results.gain_under_shift(tuned, zero_shot)
-    claim("1 gain under shift minus gain in distribution", "lower", tuned, zero_shot, AVERAGE, less)
+    if results.ood_tests:
+        less = results.gain_under_shift(tuned, zero_shot)
+        claim("1 gain under shift minus gain in distribution", "lower", tuned, zero_shot, AVERAGE, less)
     for rule in (f"fixed {results.story['fixed_alpha']:g}", RULES[results.chooser]):
         for other in (zero_shot, tuned):
-            for name in (results.id_test, AVERAGE):
+            for name in results.summary:
                 claim(f"2 WiSE-FT, alpha {rule}", "higher", rules[rule], other, name)
     for method in filter(results.trained, results.methods):
         if method != reference and method not in results.searched:
             system = System(method, results.story["labels"][method], (results.constant(method, 1.0),))
-            for name in (results.id_test, AVERAGE):
+            for name in results.summary:
                 claim(f"3 method against {tuned.label}", "", system, tuned, name)
     for kind, system, other in search_effects(results):
-        for name in (results.id_test, AVERAGE):
+        for name in results.summary:
             expected = "higher" if name == AVERAGE and kind == "learned objective" else ""
             claim(f"4 {kind} against {other.label}", expected, system, other, name)
     for pair in results.pairs:
         alone, weights, outputs = [s for s in ensemble_systems(results) if s.method == pair]
         for system in (weights, outputs):
-            claim("ensemble of two seeds", "does not help under shift", system, alone, AVERAGE)
+            expected = "does not help under shift" if results.ood_tests else ""
+            claim("ensemble of two seeds", expected, system, alone, results.summary[-1])
     return pd.DataFrame(rows)
 
 
@@ -184,6 +189,8 @@ def metrics_table(results: Results) -> pd.DataFrame:
         .agg(value=("value", "mean"), n=("n", "sum"), seeds=("seed", "nunique"))
     )
     shifted = per_set[per_set["role"] == "ood_test"]
+    if shifted.empty:
+        return per_set
     average = shifted.groupby(keys, as_index=False, sort=False).agg(
         value=("value", "mean"), n=("n", "sum"), seeds=("seeds", "first")
     )

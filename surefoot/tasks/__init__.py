@@ -138,9 +138,9 @@ class Task:
 def family(name: str) -> ModuleType:
     """The module of a family of data sets."""
     # Named one by one, so that the digest of a job's code covers them.
-    from surefoot.tasks import breeds, cifar, domainnet, emoji, folder, imagenet, wilds
+    from surefoot.tasks import breeds, cifar, domainnet, emoji, folder, imagenet, transfer, wilds
 
-    known = (breeds, cifar, domainnet, emoji, folder, imagenet, wilds)
+    known = (breeds, cifar, domainnet, emoji, folder, imagenet, transfer, wilds)
     return {module.__name__.rpartition(".")[2]: module for module in known}[name]
 
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from surefoot.config import AnyTask, Line
+from surefoot.figures import frontier_points
 from surefoot.files import write_json
 from surefoot.results import AVERAGE, Results, System
 from surefoot.tables import (
@@ -331,3 +332,31 @@ def test_every_other_method_is_compared_with_the_reference() -> None:
     table = effects_table(Results("toy", "m", "mean_per_class", story, metrics, base.predictions | {"l2": per_image}))
     rows = table[table["effect"] == "3 method against FT"]
     assert set(rows["label"]) == {"L2"} and (rows["value"] == 0).all() and (rows["against"] == "FT").all()
+
+
+def test_without_a_shifted_test_set_everything_is_about_the_distribution() -> None:
+    """The same records less the shifted test sets: cells in distribution stay, and nothing is averaged."""
+    whole, alone = toy(), toy({name: rights for name, rights in FT.items() if name in ("id_val", "id_test")})
+    for build in (main_table, ensembles_table):
+        kept = build(alone)
+        assert set(kept["eval_set"]) == {"id_test"} and kept["value"].notna().all()
+    for label in ("Zero-shot", "FT", "FT + WiSE (0.5)"):
+        assert cell(main_table(alone), label, "id_test") == cell(main_table(whole), label, "id_test")
+    assert "FT + WiSE (id_val)" in set(main_table(alone)["label"])
+    alphas = alpha_table(alone)
+    assert set(alphas["eval_set"]) == {"id_test", "gap to oracle"}
+    # Of 50, 87.5 and 100 per cent the oracle takes the last, so the gap of zero-shot is 50 points.
+    gaps = alphas[alphas["eval_set"] == "gap to oracle"].set_index("rule")["value"]
+    assert gaps["alpha 0 (zero-shot)"] == -50 and gaps["oracle (best on test)"] == 0
+    effects = effects_table(alone)
+    assert set(effects["eval_set"]) == {"id_test"} and not effects["effect"].str.contains("under shift").any()
+    assert AVERAGE not in set(metrics_table(alone)["eval_set"])
+    assert frontier_points(metrics_table(alone), STORY).empty and not frontier_points(metrics_table(whole), STORY).empty
+    assert not alone.has_line
+
+
+def test_a_line_of_standard_models_needs_a_shifted_test_set() -> None:
+    alone = toy({name: rights for name, rights in FT.items() if name in ("id_val", "id_test")})
+    tasks = {"toy": {"metric": "mean_per_class", "baseline_line": {"slope": 1.0, "intercept": 0.0}, "metrics": {}}}
+    alone.story = STORY | {"tasks": tasks}
+    assert not alone.has_line and "effective" not in set(main_table(alone)["eval_set"])

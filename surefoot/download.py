@@ -105,13 +105,14 @@ def _obtain(source: Source, file: File, archives: Path) -> Path:
     if path.is_file():
         noted = path.with_name(f"{path.name}.sha256")
         changed = max(path.stat().st_mtime_ns, path.stat().st_ctime_ns)  # a moved file keeps its mtime
-        same = file.sha256 == _noted(path) or not web.is_published(file)
-        if noted.is_file() and noted.stat().st_mtime_ns >= changed and same:
+        against = noted.read_text().splitlines()[1:] if noted.is_file() else []
+        if against == [_published(file)] and noted.stat().st_mtime_ns >= changed:
             return path  # verified before, and not changed since
         found = web.digests(path, file)
         if wrong := web.difference(file, found):
             bad = path.with_name(f"{path.name}.wrong")
             path.replace(bad)
+            noted.unlink(missing_ok=True)
             then = "rerun to fetch it" if file.urls else f"put the right one at {path}"
             raise UserError(
                 f"{source.name}: {file.name} {wrong}: it was cut off or is another version. It was moved to {bad}; "
@@ -119,7 +120,7 @@ def _obtain(source: Source, file: File, archives: Path) -> Path:
             )
     else:
         logger.info("%s: fetching %s", source.name, file.name)
-        found = web.download(file, path, spare=source.size)
+        found = web.download(file, path, spare=source.size, hint=source.by_hand)
     _note(source, file, path, found["sha256"])
     return path
 
@@ -134,7 +135,12 @@ def _note(source: Source, file: File, path: Path, found: str) -> None:
             )
         logger.warning("%s: nobody publishes a digest of %s; noted sha256 %s", source.name, file.name, found)
     with atomic(path.with_name(f"{path.name}.sha256")) as partial:
-        partial.write_text(f"{found}  {path.name}\n")
+        partial.write_text(f"{found}  {path.name}\n{_published(file)}\n")
+
+
+def _published(file: File) -> str:
+    """What a file was checked against, as a comment in the file of its digest."""
+    return f"# {file.sha256} {file.md5} {file.git_blob}"
 
 
 def _noted(path: Path) -> str:

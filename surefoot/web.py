@@ -67,7 +67,7 @@ def is_published(file: File) -> bool:
     return bool(file.sha256 or file.md5 or file.git_blob)
 
 
-def download(file: File, path: Path, spare: int = 0) -> dict[str, str]:
+def download(file: File, path: Path, spare: int = 0, hint: str = "") -> dict[str, str]:
     """Fetch a file to `path` from the first of its addresses that gives the right bytes, and return its digests.
 
     Each address is asked in turn until one has delivered or TRIES rounds in a row brought nothing new. A `.part` is
@@ -76,6 +76,7 @@ def download(file: File, path: Path, spare: int = 0) -> dict[str, str]:
 
     Args:
         spare: bytes that must stay free besides the file.
+        hint: how to get the file by hand.
 
     Raises UserError when no address delivers, with each one's reason, or when the disk is full.
     """
@@ -108,7 +109,7 @@ def download(file: File, path: Path, spare: int = 0) -> dict[str, str]:
     told = "; ".join(f"{_shown(url)}: {reason}" for url, reason in reasons.items())
     raise UserError(
         f"{file.name} cannot be downloaded ({told}). Check the network and rerun, which goes on where it stopped, or "
-        f"put the file at {path} by other means"
+        f"put the file at {path} by other means. {hint}"
     )
 
 

@@ -600,3 +600,26 @@ def test_a_server_that_goes_on_elsewhere_is_not_followed(host: Host, tmp_path: P
     host.files["/data.bin"], host.cut, host.astray = CONTENT, [1000], 1
     fetch(source(host), tmp_path / "toy", None)
     assert [span for _, span, _ in host.asked] == [None, "bytes=1000-", None]
+
+
+def test_an_array_file_that_is_a_zip_inside_stays_a_file(host: Host, tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    np.savez(packed, labels=np.arange(3))
+    host.files["/a.npz"] = packed.getvalue()
+    found = Path(fetch(source(host, "a.npz", ("a.npz",)), tmp_path, None)["root"])
+    assert np.array_equal(np.load(found / "a.npz")["labels"], np.arange(3))
+
+
+@pytest.mark.parametrize("kind", ["sha256", "md5"])
+def test_another_published_digest_fetches_anew(host: Host, tmp_path: Path, kind: str) -> None:
+    def version(content: bytes) -> Source:
+        host.files["/x.txt"] = content
+        return source(host, "x.txt", ("x.txt",), **{kind: hashlib.new(kind, content).hexdigest()})
+
+    fetch(version(b"old"), tmp_path, None)
+    new = version(b"new")
+    with pytest.raises(UserError, match="another version"):
+        fetch(new, tmp_path, None)
+    found = fetch(new, tmp_path, None)
+    assert (Path(found["root"]) / "x.txt").read_bytes() == b"new"
+    assert found["files"] == {"x.txt": hashlib.sha256(b"new").hexdigest()}

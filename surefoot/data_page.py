@@ -26,11 +26,21 @@ instead.
 ## Downloads
 
 `snakemake --cores 1 download --configfile config/experiments/<name>.yaml` fetches what an experiment reads to
-`results/raw/`, as every run does by itself. A cut connection or a killed download goes on where it stopped. Every
-file is checked against its published digest; where nobody publishes one, its SHA-256 is noted at the first download
-and checked from then on, and without TLS such a file is refused. Archives are unpacked into a folder that gets its
-name only when it is complete; members that would leave it, and links out of it, are refused. Pickled files are never
-read. For gated files on the Hugging Face hub, `HF_TOKEN` is sent to that host alone, and never written down.
+`results/raw/`, as every run does by itself; where computing nodes have no network, run it first where there is one. A
+cut connection or a killed download goes on where it stopped, and mirrors are tried in turn. Before anything is
+fetched, the disk must have room for the archives and what comes out of them.
+
+Every file is checked against its published digest; a wrong one is kept as `archives/<file>.wrong` and never used. Where
+nobody publishes a digest, the SHA-256 is noted as `archives/<file>.sha256` at the first download and checked from then
+on; without TLS such a file is refused. For gated files on the Hugging Face hub, `HF_TOKEN` is sent to that host alone,
+and never written down.
+
+Archives are unpacked into `files/`, which gets its name only when it is complete. Members that would leave the
+folder, links to anything outside the archive, devices, and archives that swell to more than ten times the size of
+their data set are refused. Encrypted zips (ObjectNet) need the program `unzip`; without it Python decrypts about a
+megabyte a second. Archives stay where they are and may be deleted once the data set is complete (`extracted` is there):
+they are fetched again only if something in `files/` is missing or another digest is published. Pickled files are never
+read.
 
 Preparing decodes every test image once to the model's input size, exactly as open_clip's evaluation transform does,
 into one array per split; ImageNet-size training sets stay files and are decoded while training. The numbers of images

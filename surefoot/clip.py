@@ -22,11 +22,9 @@ from torch import nn
 
 from surefoot import config
 from surefoot.files import UserError, atomic, read_json, sha256
+from surefoot.names import CONFIG, MERGES, SOURCE, WEIGHTS
 from surefoot.resnet import TOWERS
 from surefoot.seeds import derive
-
-CONFIG, WEIGHTS, MERGES = "open_clip_config.json", "open_clip_model.safetensors", "merges.txt.gz"
-SOURCE = "source.json"  # where the weights come from, and their digest
 
 # Evaluation must compute what training computes: PyTorch's fast path for attention without gradients rounds otherwise
 # (a regulariser that compares with the zero-shot model would not start at zero), and it is no faster here.

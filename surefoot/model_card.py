@@ -8,10 +8,10 @@ import pandas as pd
 
 from surefoot import config
 from surefoot.clip import WEIGHTS, Preprocess, State, load_clip, zero_shot_classifier
-from surefoot.columns import prediction_column
 from surefoot.data import Data
 from surefoot.files import sha256
 from surefoot.intervals import Resampler, interval
+from surefoot.names import prediction_column
 from surefoot.passes import predict
 from surefoot.tasks import Part
 from surefoot.tasks.emoji import LICENCES

@@ -1,17 +1,19 @@
-"""Getting models: CLIP from a folder of files or through open_clip's own downloads, and image towers alone."""
+"""Getting models: CLIP from a folder of files or through open_clip's own downloads, and image towers alone.
+
+A folder is copied without torch, which a first job would wait for.
+"""
 
 import json
 from pathlib import Path
-
-import open_clip
-import torch
-from safetensors.torch import save_file
+from typing import TYPE_CHECKING
 
 from surefoot import config
-from surefoot.clip import CONFIG, MERGES, SOURCE, WEIGHTS, State, save_state
 from surefoot.files import UserError, atomic, read_json, sha256, write_json
-from surefoot.resnet import TOWERS
+from surefoot.names import CONFIG, MERGES, SOURCE, WEIGHTS
 from surefoot.seeds import derive
+
+if TYPE_CHECKING:
+    from surefoot.clip import State
 
 
 def fetch_model(source: config.Model, folder: Path) -> None:
@@ -46,6 +48,9 @@ def _copy(origin: Path, folder: Path) -> None:
 
 def _download(architecture: str, pretrained: str, folder: Path) -> None:
     """Fetch weights with open_clip, which checks their digest, and store them without pickle."""
+    import open_clip
+    from safetensors.torch import save_file
+
     known = open_clip.list_pretrained_tags_by_model(architecture)
     if pretrained not in known:
         near = config.suggestion(pretrained if known else architecture, known or open_clip.list_models())
@@ -70,6 +75,11 @@ def _download(architecture: str, pretrained: str, folder: Path) -> None:
 
 def _make_tower(source: config.Model, folder: Path) -> None:
     """An image tower with torchvision's weights, or with random ones that are the same for every run."""
+    import torch
+
+    from surefoot.clip import save_state
+    from surefoot.resnet import TOWERS
+
     kind = TOWERS[source.tower]
     with torch.random.fork_rng():
         torch.manual_seed(derive(0, "tower", source.tower))
@@ -84,8 +94,12 @@ def _make_tower(source: config.Model, folder: Path) -> None:
     save_state(folder / WEIGHTS, tower.state_dict())
 
 
-def _published(source: config.Model) -> State:
+def _published(source: config.Model) -> "State":
     """torchvision's weights of a tower, with its digest checked and no code run from the file."""
+    import torch
+
+    from surefoot.resnet import TOWERS
+
     known = TOWERS[source.tower].weights.__members__
     if source.pretrained not in known:
         near = config.suggestion(source.pretrained, known)

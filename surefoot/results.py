@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from surefoot.columns import prediction_column
 from surefoot.files import UserError
 from surefoot.intervals import Resampler, interval
+from surefoot.names import prediction_column
 from surefoot.select import best_alpha, choose_alpha, validation_only
 
 AVERAGE = "average"

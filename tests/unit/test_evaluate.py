@@ -10,11 +10,11 @@ import torch
 
 from surefoot import config, metrics
 from surefoot.clip import Classifier, Preprocess, State, save_state, zero_shot_classifier
-from surefoot.columns import prediction_column
 from surefoot.data import Data, Examples
 from surefoot.evaluate import METRICS, Line, evaluate_line, evaluate_runs, project, score
 from surefoot.files import UserError, sha256, write_json
 from surefoot.interpolate import interpolate
+from surefoot.names import prediction_column
 from surefoot.records import load_trained
 from tests.tiny import clone, moved, same_bytes
 

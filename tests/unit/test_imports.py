@@ -17,7 +17,8 @@ from surefoot.fingerprint import ROOT
         ),
         ("surefoot.tables, surefoot.results, surefoot.select, surefoot.intervals", ("torch", "open_clip")),
         ("surefoot.figures, surefoot.report", ("torch", "open_clip")),
-        ("scripts.prepare, scripts.write_task_card, scripts.draw_contact_sheet, scripts.learn", ("torch", "open_clip")),
+        ("scripts.prepare, scripts.fetch_model, scripts.write_task_card", ("torch", "open_clip")),
+        ("scripts.draw_contact_sheet, scripts.learn", ("torch", "open_clip")),
     ],
 )
 def test_imports_stay_light(modules: str, heavy: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import nn
 
-from surefoot import config, models
+from surefoot import config
 from surefoot.clip import (
     CONFIG,
     SOURCE,
@@ -180,7 +180,7 @@ def test_torchvisions_weights_are_taken_without_pickle(tmp_path: Path, monkeypat
         asked.update(how, url=url)
         return published
 
-    monkeypatch.setattr(models.torch.hub, "load_state_dict_from_url", download)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", download)
     fetch_model(Model(tower="resnet50", pretrained="IMAGENET1K_V2"), tmp_path)
     assert asked["weights_only"] is True and asked["check_hash"] is True
     assert asked["url"] == torchvision.models.ResNet50_Weights.IMAGENET1K_V2.url
@@ -195,7 +195,7 @@ def test_a_failed_download_and_an_unknown_name_say_what_to_do(tmp_path: Path, mo
     def fail(url: str, **how: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr(models.torch.hub, "load_state_dict_from_url", fail)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fail)
     with pytest.raises(UserError, match=r"no route to host. Check the network, or fetch https://.* to /.*resnet50-"):
         fetch_model(Model(tower="resnet50", pretrained="IMAGENET1K_V1"), tmp_path / "m")
     with pytest.raises(UserError, match="no weights 'IMAGENET1K_V3' for resnet50; did you mean"):

@@ -5,6 +5,7 @@ A task selects and relabels rows of prepared splits; tasks of one family share t
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    # Named, though only the one that is needed is imported, so that the digest of a job's code covers all families.
+    from surefoot.tasks import breeds, cifar, domainnet, emoji, folder, imagenet, transfer, wilds  # noqa: F401
     from surefoot.tasks.benchmarks import Prepared
 
 
@@ -137,11 +140,7 @@ class Task:
 
 def family(name: str) -> ModuleType:
     """The module of a family of data sets."""
-    # Named one by one, so that the digest of a job's code covers them.
-    from surefoot.tasks import breeds, cifar, domainnet, emoji, folder, imagenet, transfer, wilds
-
-    known = (breeds, cifar, domainnet, emoji, folder, imagenet, transfer, wilds)
-    return {module.__name__.rpartition(".")[2]: module for module in known}[name]
+    return import_module(f"surefoot.tasks.{name}")
 
 
 def prepared_split(entry: dict[str, Any], split: str) -> "Prepared":

@@ -52,9 +52,8 @@ def as_rgb(image: Image.Image | np.ndarray) -> Image.Image:
         return Image.fromarray(image)
     if image.mode.startswith("I;16") or image.mode == "I":
         values = np.asarray(image).astype(np.int64)
-        return Image.fromarray((values // (257 if values.max() > 255 else 1)).clip(0, 255).astype(np.uint8)).convert(
-            "RGB"
-        )
+        wide = image.mode != "I" or values.max() > 255  # mode I holds numbers of any size
+        return Image.fromarray((values // (257 if wide else 1)).clip(0, 255).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")
 
 

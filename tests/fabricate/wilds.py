@@ -62,7 +62,7 @@ def iwildcam(root: Path, images: int, rng: np.random.Generator, classes: int = 1
 def fmow(root: Path, images: int, rng: np.random.Generator) -> None:
     """Images of every year, of a region without a name and of a country that the mapping lacks; sequestered images."""
     folder, categories, rows = root / "fmow_v1.1", names("fmow"), []
-    codes = [*REGIONS, "XXX"]
+    codes = [*REGIONS, "ZZZ"]
     for part in ("train", "val", "test", "seq"):
         for label, category in enumerate(categories):
             for copy, year in enumerate((2002, 2012, 2013, 2015, 2016, 2017) * images):

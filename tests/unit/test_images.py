@@ -43,6 +43,11 @@ def test_every_mode_is_read_as_rgb(mode: str, tmp_path: Path) -> None:
     assert np.abs(found - expected).max() <= {"P": 51, "CMYK": 20, "RGB": 20}.get(mode, 0)
 
 
+def test_a_dark_image_of_16_bits_stays_dark(tmp_path: Path) -> None:
+    Image.fromarray(np.full((40, 40), 250, np.uint16)).save(tmp_path / "dark.png")
+    assert np.asarray(load_rgb(tmp_path / "dark.png")).max() == 0
+
+
 @pytest.mark.parametrize("content", [b"", b"no image", "truncated"])
 def test_broken_files_are_named(content: bytes | str, tmp_path: Path) -> None:
     path = tmp_path / "image.png"

@@ -16,7 +16,7 @@ rule evaluate:
         "results/logs/evaluate/{task}/{model}/{method}.log",
     benchmark:
         "results/benchmarks/evaluate/{task}/{model}/{method}.tsv"
-    threads: 1
+    threads: PLAN.threads
     resources:
         gpu=1,
         mem_mb=PLAN.compute_mb,

@@ -20,7 +20,7 @@ rule finetune:
         f"results/logs/finetune/{{task}}/{{model}}/{{method}}/{JOB}.log",
     benchmark:
         f"results/benchmarks/finetune/{{task}}/{{model}}/{{method}}/{JOB}.tsv"
-    threads: 1
+    threads: PLAN.threads
     resources:
         gpu=1,
         mem_mb=PLAN.compute_mb,

@@ -12,10 +12,10 @@ rule prepare:
         "results/logs/prepare/{dataset}/{split}.log",
     benchmark:
         "results/benchmarks/prepare/{dataset}/{split}.tsv"
-    threads: 1
+    threads: PLAN.threads
     resources:
         mem_mb=LIGHT_MB,
-        runtime=30,
+        runtime=PLAN.prepare_minutes,
     params:
         size=PLAN.size,
         entry=PLAN.data_entry,

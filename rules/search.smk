@@ -28,7 +28,7 @@ rule search:
         "results/logs/search/{task}/{model}/{space}/search-{search_seed}.log",
     benchmark:
         "results/benchmarks/search/{task}/{model}/{space}/search-{search_seed}.tsv"
-    threads: 1
+    threads: PLAN.threads
     resources:
         gpu=1,
         mem_mb=PLAN.compute_mb,
@@ -161,7 +161,7 @@ rule search_lengths:
         "results/logs/search/{task}/{model}/{space}/search-{search_seed}/lengths.log",
     benchmark:
         "results/benchmarks/search/{task}/{model}/{space}/search-{search_seed}/lengths.tsv"
-    threads: 1
+    threads: PLAN.threads
     resources:
         gpu=1,
         mem_mb=PLAN.compute_mb,

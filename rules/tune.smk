@@ -14,7 +14,7 @@ rule tune_method:
         "results/logs/tune/{task}/{model}/{method}.log",
     benchmark:
         "results/benchmarks/tune/{task}/{model}/{method}.tsv"
-    threads: 1
+    threads: PLAN.threads
     resources:
         gpu=1,
         mem_mb=PLAN.compute_mb,

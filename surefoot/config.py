@@ -488,6 +488,12 @@ class Config(Section):
         description="Family -> folder with your own copies of its data sets, which are used where they are; what is "
         "not there is downloaded to results/raw/ where its licence allows.",
     )
+    decode_threads: int = Field(
+        8,
+        gt=0,
+        description="Cores that a job asks for whose images must be decoded: preparing, and jobs on published data or "
+        "data of your own, whose training images may stay files. Locally at most --cores.",
+    )
     check_sizes: bool = Field(
         True, description="Refuse a published data set with another number of images than its makers say."
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from surefoot.files import UserError
-from surefoot.images import Crops, Files, as_rgb, views
+from surefoot.images import Crops, Files, ahead, as_rgb, views
 from surefoot.seeds import numpy_stream, unit
 from surefoot.splits import Split, read_split
 from surefoot.tasks import Part, Task
@@ -56,6 +56,10 @@ class Examples:
                 load = stored.load if isinstance(stored, Files) else lambda r, s=stored: as_rgb(np.asarray(s[r]))
                 out[here] = views(lambda position, r=row, f=load: f(r[position]), here, first.shape[1], crops)
         return torch.from_numpy(out)
+
+    def loaded(self, size: int) -> "Iterator[tuple[np.ndarray, torch.Tensor]]":
+        """Positions in order, batch by batch, with their images; what must be decoded is loaded ahead."""
+        return ahead(self.batches(size), self.images, self.slow)
 
     def subset(self, positions: np.ndarray) -> "Examples":
         """The images at some positions, in increasing order of position."""

@@ -101,10 +101,10 @@ def score(
     """
     device = next(line.classifier.parameters()).device
     found = {space: [[], [], []] for space in SPACES}
-    work = [(render, indices) for render in range(renders) for indices in examples.batches(batch)]
+    work = ((render, *loaded) for render in range(renders) for loaded in examples.loaded(batch))
     drawn = [draws(len(examples), torch_stream(0, "render", render)) for render in range(1, renders)]
-    for render, indices in tqdm(work, desc=bar, leave=False):
-        x = preprocess.scale(examples.images(indices).to(device))
+    for render, indices, images in tqdm(work, desc=bar, leave=False, total=renders * math.ceil(len(examples) / batch)):
+        x = preprocess.scale(images.to(device))
         if render:
             x = change(x, RENDER, drawn[render - 1][indices])
         labels = torch.from_numpy(examples.labels[indices]).to(device)

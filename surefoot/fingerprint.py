@@ -13,14 +13,18 @@ LEFT_OUT = {"surefoot/config.py", "surefoot/spaces.py"}
 def code_digest(script: str, *others: str) -> str:
     """Digest of `scripts/{script}.py` and of every module of this package that it imports, directly or not.
 
-    The digest is of the parsed source without comments, docstrings and layout; `others` are further files that the code
-    reads, such as templates, taken as they are. Raises FileNotFoundError for an unknown script or file.
+    The digest is of the parsed source without comments, docstrings and layout, and of the tables (data/*.json) beside a
+    module; `others` are further files that the code reads, such as templates, taken as they are. Raises
+    FileNotFoundError for an unknown script or file.
     """
     digest = hashlib.sha256()
     for other in others:
         digest.update((ROOT / other).read_bytes())
-    for path in sorted(_closure(ROOT / "scripts" / f"{script}.py")):
+    closure = sorted(_closure(ROOT / "scripts" / f"{script}.py"))
+    for path in closure:
         digest.update(f"{path.relative_to(ROOT)}\n{_parsed(path)[0]}\n".encode())
+    for table in sorted({table for path in closure for table in path.parent.glob("data/*.json")}):
+        digest.update(table.read_bytes())
     return digest.hexdigest()[:16]
 
 

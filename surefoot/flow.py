@@ -253,6 +253,16 @@ class Plan:
         """Files of the prepared styles that the embedded CLIP is made from."""
         return [f"results/data/emoji/{style}/{file}" for style in STYLES for file in SPLIT_FILES]
 
+    def threads(self, wildcards: Any) -> int:
+        """Cores of a job: one, for what computes on a CPU, and more where images are decoded while it works."""
+        task = getattr(wildcards, "task", None)
+        name = self.config.tasks[task].family if task else self.families[wildcards.dataset]
+        return 1 if name == "emoji" else self.config.decode_threads
+
+    def prepare_minutes(self, wildcards: Any) -> int:
+        """Time to ask for: a large data set has a hundred thousand images and more to decode."""
+        return 30 if self.families[wildcards.dataset] == "emoji" else 480
+
     @cached_property
     def families(self) -> dict[str, str]:
         """Data set -> its family."""

@@ -13,12 +13,12 @@ BATCH = 256  # needs little memory without gradients
 def encode(classifier: Classifier, examples: Examples, preprocess: Preprocess, batch: int) -> torch.Tensor:
     """Unit-norm features [N, D]."""
     device = next(classifier.parameters()).device
-    return torch.cat([classifier.encode(preprocess(examples.images(i).to(device))) for i in examples.batches(batch)])
+    return torch.cat([classifier.encode(preprocess(images.to(device))) for _, images in examples.loaded(batch)])
 
 
 @torch.no_grad()
 def predict(classifier: Classifier, examples: Examples, preprocess: Preprocess, batch: int = BATCH) -> np.ndarray:
     """Arg-max [N]."""
     device = next(classifier.parameters()).device
-    found = [classifier(preprocess(examples.images(i).to(device))).argmax(-1) for i in examples.batches(batch)]
+    found = [classifier(preprocess(images.to(device))).argmax(-1) for _, images in examples.loaded(batch)]
     return torch.cat(found).cpu().numpy()

@@ -79,6 +79,7 @@ class Arena:
         recipe = config.Recipe.model_validate(space["recipe"])
         training = config.Training.model_validate(space["training"])
         zero_shot, self.preprocess = load_state(head), Preprocess.of(model)
+        data.check_resolution(self.preprocess.size, model)
         start = start_classifier(model, zero_shot, training, recipe.head, base, seed)
         self.classifier = start.to(self.device)
         self.start = {key: tensor.clone() for key, tensor in self.classifier.state_dict().items()}

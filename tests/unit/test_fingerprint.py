@@ -99,3 +99,10 @@ def test_digests_of_scripts_differ() -> None:
 def test_an_unknown_script_is_an_error() -> None:
     with pytest.raises(FileNotFoundError):
         code_digest("nonsense")
+
+
+def test_class_names_in_tables_count(digest: Callable[[str], str], tmp_path: Path) -> None:
+    heads, figures = digest("make_zero_shot_head"), digest("draw_figures")
+    edit(tmp_path / "surefoot/tasks/data/imagenet.json", "tench", "tensch")
+    assert digest("make_zero_shot_head") != heads
+    assert digest("draw_figures") == figures

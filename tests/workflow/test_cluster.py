@@ -37,7 +37,7 @@ with SnakemakeApi() as api:
     found = {}
     for rule in workflow._workflow.rules:
         if rule.name not in workflow._workflow._localrules:
-            how = {"wildcards": SimpleNamespace(model="emoji-clip"), "attempt": 1}
+            how = {"wildcards": SimpleNamespace(model="emoji-clip", dataset="emoji"), "attempt": 1}
             asks = {
                 key: resource.evaluate(how["wildcards"], attempt=1).value
                 for key, resource in rule.resources.items() if key not in ("tmpdir", "_nodes")

@@ -5,17 +5,18 @@ A family is a module of this package with SOURCES (name -> Source), SPLITS (name
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from surefoot import config
+from surefoot.files import UserError
 from surefoot.seeds import unit
 from surefoot.tasks import Part, Selection
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 COLUMNS = ("file", "label", "cluster", "group", "fold")
@@ -114,6 +115,13 @@ def _slice(table: "pd.DataFrame", first: int, behind: int, key: Callable[[str], 
     return order[(place >= first) & (place < behind)].sort_values("index")
 
 
-def labels_of(values: "np.ndarray") -> "np.ndarray":
-    """Labels as int64, the type of the column `label`."""
-    return values.astype("int64")
+def known_names(
+    where: str, given: Sequence[str] | None, known: Sequence[str], default: Sequence[str]
+) -> tuple[str, ...]:
+    """What an entry names, or the default. Raises UserError for an unknown name and for one that stands twice."""
+    for value in given or ():
+        if value not in known:
+            raise UserError(f"{where}: unknown name {value!r}{config.suggestion(value, known)}")
+    if given and len(set(given)) < len(given):
+        raise UserError(f"{where}: an entry stands twice in {', '.join(given)}")
+    return tuple(default if given is None else given)

@@ -15,8 +15,9 @@ from surefoot.seeds import unit
 from surefoot.sources import Source
 from surefoot.tasks import EvalSet, Part, Target, Task
 from surefoot.tasks.benchmarks import Prepared, hold_out, selector
-from surefoot.tasks.imagenet import IMAGENET, by_class, test_images
+from surefoot.tasks.imagenet import by_class, test_images
 from surefoot.tasks.imagenet import tables as imagenet_tables
+from surefoot.tasks.imagenet_sources import IMAGENET
 
 if TYPE_CHECKING:
     import pandas as pd

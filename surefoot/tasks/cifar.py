@@ -13,7 +13,7 @@ from surefoot.files import UserError
 from surefoot.seeds import unit
 from surefoot.sources import File, Source
 from surefoot.tasks import EvalSet, Part, Target, Task
-from surefoot.tasks.benchmarks import Prepared, hold_out, selector
+from surefoot.tasks.benchmarks import Prepared, hold_out, known_names, selector
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,26 +79,36 @@ def _rows(file: str, labels: "np.ndarray", names: Sequence[str] | None = None) -
     return rows.assign(group="all", fold="")
 
 
-def _batch(root: Path, file: str) -> "np.ndarray":
-    """uint8 [N, 3073] of a file of the binary version: a label and the three colour planes of each image."""
+def records(root: Path, file: str, labels: int = 1) -> "np.ndarray":
+    """uint8 [N, labels + 3072] of a file of the binary version: the labels and three colour planes of each image.
+
+    Raises UserError for a file that is missing or cut off.
+    """
     import numpy as np
 
-    path = root / file
+    path, length = root / file, labels + PIXELS
     if not path.is_file():
-        python = (root / "cifar-10-batches-py").is_dir() or (path.parent / "data_batch_1").is_file()
-        more = "; the Python version is pickled, which runs code when it is read: get the binary one" if python else ""
-        raise UserError(f"{path} is missing{more} (cifar-10-binary.tar.gz, folder cifar-10-batches-bin)")
+        archive = path.parent.name.replace("-batches-bin", "-binary")
+        raise UserError(
+            f"{path} is missing: get the binary version ({archive}.tar.gz); the Python version is "
+            "pickled, which runs code when it is read"
+        )
     content = np.fromfile(path, np.uint8)
-    if not len(content) or len(content) % (PIXELS + 1):
-        raise UserError(f"{path} has {len(content)} bytes, no multiple of {PIXELS + 1}: it is cut off; get it again")
-    return content.reshape(-1, PIXELS + 1)
+    if not len(content) or len(content) % length:
+        raise UserError(f"{path} has {len(content)} bytes, no multiple of {length}: it is cut off; get it again")
+    return content.reshape(-1, length)
+
+
+def pictures(content: "np.ndarray") -> "np.ndarray":
+    """uint8 [N, 32, 32, 3] of the records of some images, whose last bytes are the three colour planes."""
+    return content[:, -PIXELS:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
 
 
 def _binary(files: Sequence[str], root: Path) -> "pd.DataFrame":
     import pandas as pd
 
     at = "cifar-10-batches-bin"
-    return pd.concat([_rows(f"{at}/{f}", _batch(root, f"{at}/{f}")[:, 0]) for f in files], ignore_index=True)
+    return pd.concat([_rows(f"{at}/{f}", records(root, f"{at}/{f}")[:, 0]) for f in files], ignore_index=True)
 
 
 def _train(root: Path) -> "pd.DataFrame":
@@ -123,8 +133,7 @@ def _test(root: Path) -> "pd.DataFrame":
 
 def _read_binary(root: Path, rows: "pd.DataFrame") -> Iterator["np.ndarray"]:
     for file, part in rows.groupby("file", sort=False):
-        images = _batch(root, str(file))[:, 1:].reshape(-1, 3, SIDE, SIDE)
-        yield from images[part["row"].to_numpy()].transpose(0, 2, 3, 1).copy()
+        yield from pictures(records(root, str(file))[part["row"].to_numpy()]).copy()
 
 
 def _array(root: Path, file: str, key: str = "") -> "np.ndarray":
@@ -257,10 +266,12 @@ def build(name: str, entry: config.BenchmarkTask) -> Task:
     if entry.shift == "subtype":
         raise UserError(f"{where}.shift: subtype is not known of cifar10; use style, corrupt (CIFAR-10-C) or flip")
     adapts, published = entry.shift != "style", entry.selection == "as_published"
-    ood_val = _known(f"{where}.ood_val", entry.ood_val, OOD_VAL, () if adapts else ("c",))
+    ood_val = known_names(f"{where}.ood_val", entry.ood_val, OOD_VAL, () if adapts else ("c",))
     others = tuple(test for test in TITLES if test not in ood_val)
-    test_sets = _known(f"{where}.test_sets", entry.test_sets, TEST_SETS, () if adapts else others)
-    corruptions = _known(f"{where}.corruptions", entry.corruptions, CORRUPTIONS, SURGICAL if adapts else CORRUPTIONS)
+    test_sets = known_names(f"{where}.test_sets", entry.test_sets, TEST_SETS, () if adapts else others)
+    corruptions = known_names(
+        f"{where}.corruptions", entry.corruptions, CORRUPTIONS, SURGICAL if adapts else CORRUPTIONS
+    )
     if not adapts and not test_sets:
         raise UserError(f"{where}.test_sets: empty; name one of {', '.join(TEST_SETS)}")
     if (twice := [test for test in ood_val if test in TITLES and test in test_sets]) and not published:
@@ -316,13 +327,6 @@ def _targets(shift: str, corruptions: Sequence[str]) -> tuple[Target, ...]:
 
 def _words(kind: str) -> str:
     return kind.replace("_", " ")
-
-
-def _known(where: str, given: Sequence[str] | None, known: Sequence[str], default: Sequence[str]) -> tuple[str, ...]:
-    for value in given or ():
-        if value not in known:
-            raise UserError(f"{where}: unknown name {value!r}{config.suggestion(value, known)}")
-    return tuple(default if given is None else given)
 
 
 def _note(entry: config.BenchmarkTask, ood_val: Sequence[str]) -> str:

@@ -14,28 +14,19 @@ from typing import TYPE_CHECKING, Any
 from surefoot import config
 from surefoot.files import UserError
 from surefoot.seeds import unit
-from surefoot.sources import File, Source
 from surefoot.tasks import EvalSet, Part, Target, Task
-from surefoot.tasks.benchmarks import Prepared, hold_out, selector
+from surefoot.tasks.benchmarks import Prepared, hold_out, known_names, selector
 from surefoot.tasks.folder import IMAGES
+from surefoot.tasks.imagenet_sources import CORRUPTIONS, SEVERITY, SOURCES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 HELD_OUT = 0.01  # of each class of the training set, for id_val
-SEVERITY = 5  # what AutoFT searches on and Surgical Fine-Tuning adapts to
 # Test images of a class that corrupted validation images and adaptations may show: one for each standard corruption.
 POOL = 15
 TARGET_VAL = 10  # of these, in adaptations (Surgical Fine-Tuning's code); 5 are left for training
 
-# The archives of ImageNet-C and what is in them.
-CORRUPTIONS = {
-    "noise": ("gaussian_noise", "impulse_noise", "shot_noise"),
-    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    "weather": ("brightness", "fog", "frost", "snow"),
-    "digital": ("contrast", "elastic_transform", "jpeg_compression", "pixelate"),
-    "extra": ("gaussian_blur", "saturate", "spatter", "speckle_noise"),
-}
 STANDARD = tuple(name for group, names in CORRUPTIONS.items() if group != "extra" for name in names)
 KNOWN = (*STANDARD, *CORRUPTIONS["extra"])
 
@@ -172,143 +163,6 @@ PAPERS = ("v2", "r", "sketch", "objectnet", "a")
 TEST_SETS = (*SHIFTS, "c")
 OOD_VAL = ("c", "v2", "sketch")
 
-OPEN = "open; the images belong to their owners"
-IMAGENET = Source(
-    name="imagenet",
-    files=(
-        File(
-            "ILSVRC2012_img_train.tar",
-            sha256="b08200a27a8e34218a0e58fde36b0fe8f73bc377f4acea2d91602057c3ca45bb",
-            md5="1d675b47d978889d74fa0da5fadfb00e",
-            size=147897477120,
-            to="train",
-            inner="folder",
-        ),
-        File(
-            "ILSVRC2012_img_val.tar",
-            sha256="c7e06a6c0baccf06d8dbeb6577d71efff84673a5dbdd50633ab44f8ea0456ae0",
-            md5="29b22e2961454d5413ddabcf34fc5622",
-            size=6744924160,
-            to="val",
-        ),
-        File("ILSVRC2012_devkit_t12.tar.gz", md5="fa75699e90414af021442c21a62c3abf"),
-    ),
-    needs=("train", "val"),
-    folders=(
-        ".",
-        "imagenet",
-        "ILSVRC2012",
-        "imagenet-1k",
-        "Data/CLS-LOC",
-        "ILSVRC/Data/CLS-LOC",
-        "ImageNet/ILSVRC/Data/CLS-LOC",
-    ),
-    licence="ImageNet terms: non-commercial research and education; an account is needed",
-    by_hand=(
-        "Get ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz from "
-        "https://image-net.org/download, which needs an account. In a copy of your own, data_root.imagenet, images lie "
-        "in class folders, train/<wnid> and val/<wnid>."
-    ),
-    size=147897477120 + 6744924160,  # the archives are not compressed
-)
-SOURCES: dict[str, Source] = {
-    "imagenet": IMAGENET,
-    "imagenetv2": Source(
-        name="imagenetv2",
-        files=(
-            File(
-                "imagenetv2-matched-frequency.tar.gz",
-                (
-                    "https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/"
-                    "imagenetv2-matched-frequency.tar.gz",
-                    "https://s3-us-west-2.amazonaws.com/imagenetv2public/imagenetv2-matched-frequency.tar.gz",
-                ),
-                sha256="f0c37fdf925916b19ea1323cd9a2208cdb6959ba2c32eef2a7fc393835c9ca7c",
-                size=1264079360,
-            ),
-        ),
-        needs=("imagenetv2-matched-frequency-format-val",),
-        folders=(".", "imagenetv2", "imagenet-v2"),
-        licence=f"{OPEN}; repository MIT",
-    ),
-    "imagenet-r": Source(
-        name="imagenet-r",
-        files=(
-            File(
-                "imagenet-r.tar",
-                ("https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar",),
-                sha256="18c6bf493b39a0d975d48e587437f562caab9c52ae6327dcfa9dd8eb54aa1b52",
-                md5="a61312130a589d0ca1a8fca1f2bd3337",
-                size=2191079936,
-            ),
-        ),
-        needs=("imagenet-r",),
-        folders=(".",),
-        licence=f"{OPEN}; repository MIT",
-        size=2191079936,  # the archive is not compressed
-    ),
-    "imagenet-a": Source(
-        name="imagenet-a",
-        files=(
-            File(
-                "imagenet-a.tar",
-                ("https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar",),
-                sha256="3bb3632277e6ba6392ea64c02ddbf4dd2266c9caffd6bc09c9656d28f012589e",
-                md5="c3e55429088dc681f30d81f4726b6595",
-                size=687552512,
-            ),
-        ),
-        needs=("imagenet-a",),
-        folders=(".",),
-        licence=f"{OPEN}; repository MIT",
-        size=687552512,
-    ),
-    "imagenet-sketch": Source(
-        name="imagenet-sketch",
-        files=(
-            File(
-                "ImageNet-Sketch.zip",
-                sha256="4d3ce6b82a7c48aabf14aeac105eb533e75707f152cc858f55bfc022031a72ed",
-                size=7593573012,
-            ),
-        ),
-        needs=("sketch",),
-        folders=(".", "imagenet-sketch", "imagenet_sketch", "ImageNet-Sketch"),
-        licence=f"{OPEN}; repository MIT",
-        by_hand=(
-            "ImageNet-Sketch lies on Google Drive, which refuses programs: fetch ImageNet-Sketch.zip by a browser from "
-            "https://drive.google.com/file/d/1Mj0i5HBthqH1p_yeXzsg22gZduvgoNeA (or Kaggle, wanghaohan/imagenetsketch)"
-        ),
-    ),
-    "objectnet": Source(
-        name="objectnet",
-        files=(
-            File(
-                "objectnet-1.0.zip",
-                ("https://objectnet.dev/downloads/objectnet-1.0.zip",),
-                password="objectnetisatestset",  # as its makers publish it
-            ),
-        ),
-        needs=("objectnet-1.0/images",),
-        folders=(".", "objectnet"),
-        licence="CC BY 4.0 with two rules: never tune on it; posted images keep their red border",
-    ),
-} | {
-    f"imagenet-c-{group}": Source(
-        name=f"imagenet-c-{group}",
-        files=(File(f"{group}.tar", (f"https://zenodo.org/records/2235448/files/{group}.tar",), md5=md5),),
-        needs=tuple(f"{name}/{SEVERITY}" for name in CORRUPTIONS[group]),
-        folders=(".", "imagenet-c", "ImageNet-C"),
-        licence="CC BY 4.0",
-    )
-    for group, md5 in (
-        ("noise", "e80562d7f6c3f8834afb1ecf27252745"),
-        ("blur", "2d8e81fdd8e07fef67b9334fa635e45c"),
-        ("weather", "33ffea4db4d93fe4a428c40a6ce0c25d"),
-        ("digital", "89157860d7b10d5797849337ca2e5c03"),
-        ("extra", "d492dfba5fc162d8ec2c3cd8ee672984"),
-    )
-}
 SPLITS: dict[str, Prepared] = {
     "train": Prepared("imagenet", _train, images=1281167, stream=True),
     "val": Prepared("imagenet", _val, images=50000),
@@ -341,10 +195,10 @@ def build(name: str, entry: config.BenchmarkTask) -> Task:
         raise UserError(f"{where}.shift: {entry.shift} is not known of imagenet; use style, or corrupt (ImageNet-C)")
     adapts = entry.shift == "corrupt"
     published = entry.selection == "as_published"
-    ood_val = _known(f"{where}.ood_val", entry.ood_val, OOD_VAL, () if adapts else ("c",))
+    ood_val = known_names(f"{where}.ood_val", entry.ood_val, OOD_VAL, () if adapts else ("c",))
     unseen = PAPERS if published else tuple(s for s in PAPERS if s not in ood_val)
-    test_sets = _known(f"{where}.test_sets", entry.test_sets, TEST_SETS, () if adapts else unseen)
-    corruptions = _known(f"{where}.corruptions", entry.corruptions, KNOWN, STANDARD)
+    test_sets = known_names(f"{where}.test_sets", entry.test_sets, TEST_SETS, () if adapts else unseen)
+    corruptions = known_names(f"{where}.corruptions", entry.corruptions, KNOWN, STANDARD)
     if entry.corruptions and not (adapts or "c" in (*ood_val, *test_sets)):
         raise UserError(f"{where}.corruptions: no corrupted images are asked for; add c to ood_val or test_sets")
     if not adapts and not test_sets:
@@ -384,16 +238,6 @@ def build(name: str, entry: config.BenchmarkTask) -> Task:
         note=_note(entry, ood_val, test_sets, published),
         exact=True,
     )
-
-
-def _known(where: str, given: Sequence[str] | None, known: Sequence[str], default: Sequence[str]) -> tuple[str, ...]:
-    """What an entry names, or the default. Raises UserError for an unknown name and for one that stands twice."""
-    for value in given or ():
-        if value not in known:
-            raise UserError(f"{where}: unknown name {value!r}{config.suggestion(value, known)}")
-    if given and len(set(given)) < len(given):
-        raise UserError(f"{where}: an entry stands twice in {', '.join(given)}")
-    return tuple(default if given is None else given)
 
 
 def _class_names() -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from surefoot.tasks.transfer import tables
 from tests.fabricate.wilds import picture
 
 MODES = ("RGB", "L", "CMYK")  # of JPEG files; PNG files are greys, colours and palettes
-KNOWN = ("sst2", "caltech101", "cars", "flowers102", "cifar100", "dtd", "food101", "sun397")  # and pcam, with h5py
+KNOWN = ("sst2", "caltech101", "cars", "flowers102", "cifar100", "dtd", "food101", "sun397", "pcam")
 
 
 def fabricate(root: Path, images_per_class: int = 2, seed: int = 0, data: tuple[str, ...] = KNOWN) -> None:

@@ -129,7 +129,7 @@ def test_mistakes_are_named(changes: dict[str, Any], message: str) -> None:
 
 
 def test_wrong_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data_batch_1\.bin is missing \(cifar-10-binary"):
+    with pytest.raises(UserError, match=r"data_batch_1\.bin is missing: get the binary version \(cifar-10-binary"):
         SPLITS["cifar10-train"].index(tmp_path)
     (tmp_path / "cifar-10-batches-py").mkdir()
     with pytest.raises(UserError, match="the Python version is pickled"):

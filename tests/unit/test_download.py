@@ -230,15 +230,16 @@ def test_archives_are_unpacked(host: Host, tmp_path: Path) -> None:
         assert Path(found["root"], place).read_bytes() == b"in" and not Path(found["root"], "n01.tar").exists()
 
 
-@pytest.mark.parametrize("name", ["../out.txt", "/tmp/out.txt", "a/../../out.txt"])
+@pytest.mark.parametrize("name", ["../out.txt", "{absolute}/out.txt", "a/../../out.txt"])
 def test_members_that_leave_the_folder_are_refused(name: str, tmp_path: Path) -> None:
+    name = name.format(absolute=tmp_path)
     for suffix, content in (("tar", packed({name: b"x"}, "w")), ("zip", zipped({name: b"x"}))):
         path = tmp_path / f"bad.{suffix}"
         path.write_bytes(content)
         to = tmp_path / suffix / "files"
         with pytest.raises(UserError, match="would be written elsewhere"):
             extract(path, to, File(path.name))
-    assert not list(tmp_path.rglob("out.txt")) and not Path("/tmp/out.txt").exists()
+    assert not list(tmp_path.rglob("out.txt"))
 
 
 def with_link(path: Path, kind: bytes, name: str, target: str) -> Path:

@@ -22,7 +22,8 @@ from surefoot.images import Files, evaluation_view, load_rgb
 from surefoot.prepare import prepare_files
 from surefoot.splits import read_split
 from surefoot.tasks import Part, Task
-from surefoot.tasks.imagenet import IMAGENET, KNOWN, POOL, SHIFTS, SOURCES, SPLITS, STANDARD, build, pooled, tables
+from surefoot.tasks.imagenet import KNOWN, POOL, SHIFTS, SOURCES, SPLITS, STANDARD, build, pooled, tables
+from surefoot.tasks.imagenet_sources import IMAGENET
 from tests.fabricate.imagenet import RED, fabricate, flatten
 from tests.tiny import raw_config
 

@@ -1,0 +1,69 @@
+"""Where the data sets of WILDS come from."""
+
+from surefoot.sources import File, Source
+
+BUNDLES = "https://worksheets.codalab.org/rest/bundles/{}/contents/blob/"
+
+SOURCES = {
+    source.name: source
+    for source in (
+        Source(
+            name="iwildcam",
+            files=(
+                File(
+                    "iwildcam_v2.0.tar.gz",
+                    urls=(
+                        "https://huggingface.co/datasets/emmilly/iwildcam-wilds-v2/resolve/main/iwildcam_v2.0.tar.gz",
+                        BUNDLES.format("0x6313da2b204647e79a14b468131fcd64"),
+                    ),
+                    sha256="05c872f46eee44315f79bc90f4098c69ae3799a2b95116db02292ea1b4e370d2",
+                    size=11_957_415_473,
+                ),
+            ),
+            needs=("metadata.csv", "train"),
+            folders=("iwildcam_v2.0",),
+            licence="Community Data License Agreement, permissive, version 1.0",
+        ),
+        Source(
+            name="fmow",
+            files=(File("fmow_v1.1.tar.gz", urls=(BUNDLES.format("0xaec91eb7c9d548ebb15e1b5e60f966ab"),)),),
+            needs=("rgb_metadata.csv", "country_code_mapping.csv", "images"),
+            folders=("fmow_v1.1",),
+            licence="Functional Map of the World Challenge Public License",
+            by_hand="If the official host fails, get fmow_v1.1 (54 GB compressed) from the makers of WILDS "
+            "(https://wilds.stanford.edu) and put the folder fmow_v1.1 below data_root.wilds.",
+        ),
+        Source(
+            name="camelyon17",
+            files=(File("camelyon17_v1.0.tar.gz", urls=(BUNDLES.format("0xe45e15f39fb54e9d9e919556af67aabe"),)),),
+            needs=("metadata.csv", "patches"),
+            folders=("camelyon17_v1.0",),
+            licence="CC0 1.0",
+            by_hand="If the official host fails, get camelyon17_v1.0 (11 GB compressed) from the makers of WILDS "
+            "(https://wilds.stanford.edu) and put the folder camelyon17_v1.0 below data_root.wilds.",
+        ),
+        Source(
+            name="waterbirds",
+            files=(
+                File(
+                    "waterbird_complete95_forest2water2.tar.gz",
+                    urls=("https://nlp.stanford.edu/data/dro/waterbird_complete95_forest2water2.tar.gz",),
+                    strip=1,
+                ),
+            ),
+            needs=("metadata.csv",),
+            folders=("waterbirds_v1.0", "waterbird_complete95_forest2water2"),
+            licence="non-commercial research and education (images of CUB-200-2011 and Places)",
+        ),
+        Source(
+            name="celeba",
+            files=(File("celebA_v1.0.tar.gz", urls=(BUNDLES.format("0xfe55077f5cd541f985ebf9ec50473293"),)),),
+            needs=("img_align_celeba",),
+            folders=("celebA_v1.0", "celeba"),
+            licence="non-commercial research only",
+            by_hand="If the official host of WILDS fails, get img_align_celeba.zip, list_attr_celeba.txt and "
+            "list_eval_partition.txt from the makers (https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html) and put them, "
+            "the archive extracted, into celeba/ below data_root.wilds.",
+        ),
+    )
+}

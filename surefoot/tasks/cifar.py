@@ -330,8 +330,8 @@ def _known(where: str, given: Sequence[str] | None, known: Sequence[str], defaul
 def _note(entry: config.BenchmarkTask, ood_val: Sequence[str]) -> str:
     parts = [
         "Images of 32 pixels are enlarged by the model's evaluation transform. CIFAR-10.2 is its 2,000 test images, as "
-        "in WiSE-FT (AutoFT's code reads the 10,000 training images). Templates are OpenAI's for CLIP; which ones the papers "
-        "used is not verified."
+        "in WiSE-FT (AutoFT's code reads the 10,000 training images). Templates are OpenAI's for CLIP; which ones the "
+        "papers used is not verified."
     ]
     if entry.selection == "as_published":
         parts.append("id_val is the reported test set, as in the papers' code, and nothing is held out of train.")

@@ -109,7 +109,8 @@ def _cars(split: str, root: Path) -> "pd.DataFrame":
     listed = _matlab(path, "annotations")["annotations"]
     if not {"fname", "class"} <= set(listed.dtype.names or ()):
         raise UserError(
-            f"{path} has no file names and classes; the test needs the file with labels, which is in pytorch/vision#7545"
+            f"{path} has no file names and classes; the test needs the file with labels, which is in "
+            "pytorch/vision#7545"
         )
     at = f"stanford_cars/cars_{split}"
     names = [str(name) for name in listed["fname"]]

@@ -186,6 +186,8 @@ SOURCES: dict[str, Source] = {
             File(
                 "cifar-10-binary.tar.gz",
                 ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
+                sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+                size=170_052_171,
             ),
         ),
         needs=("cifar-10-batches-bin/data_batch_1.bin", "cifar-10-batches-bin/test_batch.bin"),
@@ -332,7 +334,8 @@ def _words(kind: str) -> str:
 def _note(entry: config.BenchmarkTask, ood_val: Sequence[str]) -> str:
     parts = [
         "Images of 32 pixels are enlarged by the model's evaluation transform. CIFAR-10.2 is its 2,000 test images, as "
-        "in WiSE-FT (AutoFT's code reads the 10,000 training images)."
+        "in WiSE-FT (AutoFT's code reads the 10,000 training images). Templates are OpenAI's for CLIP; which ones the "
+        "papers used is not verified."
     ]
     if entry.selection == "as_published":
         parts.append("id_val is the reported test set, as in the papers' code, and nothing is held out of train.")

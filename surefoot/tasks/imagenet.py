@@ -308,7 +308,8 @@ def _note(entry: config.BenchmarkTask, ood_val: Sequence[str], test_sets: Sequen
     if twice := [s for s in ood_val if s in test_sets and s != "c"]:
         parts.append(f"{', '.join(twice)} chooses and is reported.")
     if "c" in ood_val and "c" in test_sets:
-        parts.append("The corruptions of the test are those of ood_val, on other images.")
+        images = "its images among them" if published else "on other images"
+        parts.append(f"The corruptions of the test are those of ood_val, {images}.")
     if "objectnet" in test_sets:
         parts.append(
             "ObjectNet: 113 classes, the largest logit of their 125 ImageNet classes; its red border is cut "

@@ -109,7 +109,10 @@ def _cars(split: str, root: Path) -> "pd.DataFrame":
     path = top / ("devkit/cars_train_annos.mat" if split == "train" else "cars_test_annos_withlabels.mat")
     listed = _matlab(path, "annotations")["annotations"]
     if not {"fname", "class"} <= set(listed.dtype.names or ()):
-        raise UserError(f"{path} has no file names and classes; the test needs the file with labels (see datasets.md)")
+        raise UserError(
+            f"{path} has no file names and classes; the test needs the file with labels, which is in "
+            "pytorch/vision#7545"
+        )
     at = f"stanford_cars/cars_{split}"
     names = [str(name) for name in listed["fname"]]
     if names and not (root / at / names[0]).is_file() and (root / at / f"cars_{split}").is_dir():

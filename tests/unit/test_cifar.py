@@ -11,7 +11,7 @@ from torchvision.datasets import CIFAR10
 from surefoot import config
 from surefoot.files import UserError
 from surefoot.tasks import Part
-from surefoot.tasks.cifar import CLASSES, SPLITS, _corrupted, build
+from surefoot.tasks.cifar import CLASSES, SOURCES, SPLITS, _corrupted, build
 from tests.fabricate.cifar import fabricate
 
 
@@ -144,3 +144,9 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
     np.save(tmp_path / "cifar10.1_v6_labels.npy", np.array([0, 12]))
     with pytest.raises(UserError, match="a label is outside 0 to 9"):
         SPLITS["cifar10_1"].index(tmp_path)
+
+
+def test_every_file_has_a_published_digest() -> None:
+    for file in (file for source in SOURCES.values() for file in source.files):
+        assert file.sha256 or file.md5 or file.git_blob, file.name
+    assert "which ones the papers used is not verified" in task().note

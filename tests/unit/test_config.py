@@ -9,7 +9,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from surefoot.config import PART_NAMES, Augmentation, Recipe, Training, changed, parse_config
+from surefoot.config import PART_NAMES, Augmentation, Config, Recipe, Training, changed, parse_config
 from surefoot.files import UserError
 from surefoot.fingerprint import ROOT
 from tests.tiny import raw_config
@@ -39,6 +39,32 @@ def test_every_experiment_parses_over_the_default_config(path: Path) -> None:
     raw = raw_config()
     update_config(raw, yaml.safe_load(path.read_text(encoding="utf-8")))
     assert parse_config(raw).experiment == path.stem
+
+
+def experiment(name: str) -> Config:
+    raw = raw_config()
+    update_config(raw, yaml.safe_load((ROOT / f"config/experiments/{name}.yaml").read_text(encoding="utf-8")))
+    return parse_config(raw)
+
+
+def test_autoft_on_cifar_has_the_settings_of_the_authors_script() -> None:
+    """Searched rates from the first step of a trial, 500 steps of warm-up and no clipping in full runs."""
+    config = experiment("autoft_cifar")
+    for method in config.run.methods:
+        _, recipe = config.resolve(method, "clip")
+        assert (recipe.warmup, recipe.warmup_share, recipe.clip_norm) == (500, 1, None)
+    for name in config.search.spaces:
+        assert config.spaces[name].trial == {"steps": 10, "schedule": "constant", "warmup": 0}
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_probes_of_clip_have_features_of_whole_images(path: Path) -> None:
+    """WiSE-FT's linear classifier; they are encoded once, so that a probe of 100,000 steps is cheap."""
+    config = experiment(path.stem)
+    for task in config.run.tasks:
+        for method in config.run.methods:
+            if config.methods[method].train == ["head"]:
+                assert config.resolve(method, config.tasks[task].recipe)[1].augmentation == Augmentation()
 
 
 def test_there_are_experiments() -> None:

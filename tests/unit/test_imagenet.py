@@ -355,3 +355,11 @@ def test_missing_and_empty_class_folders_are_named(root: Path, tmp_path: Path) -
     victim.rmdir()
     with pytest.raises(UserError, match=f"1 of 200 class folders are missing, such as {victim.name}"):
         SPLITS["a"].index(tmp_path)
+
+
+def test_the_note_says_whether_the_corrupted_test_shows_the_searched_images() -> None:
+    both = {"ood_val": ["c"], "test_sets": ["c"], "corruptions": list(NOISE)}
+    assert "those of ood_val, on other images." in task(**both).note
+    published = task(**both, selection="as_published")
+    assert parts(published)["c_gaussian_noise"] == (Part("c-gaussian_noise", ""),)
+    assert "those of ood_val, its images among them." in published.note

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.io import savemat
 from torchvision import datasets
 
 from surefoot.config import parse_config
@@ -210,6 +211,10 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
         SPLITS["dtd-test"].index(tmp_path)
     (tmp_path / "stanford_cars/cars_test_annos_withlabels.mat").write_bytes(b"no matrix")
     with pytest.raises(UserError, match=r"cars_test_annos_withlabels\.mat cannot be read"):
+        SPLITS["cars-test"].index(tmp_path)
+    without = {"annotations": np.zeros(1, [("fname", "O"), ("bbox_x1", "i4")])}  # as the test's first table has it
+    savemat(tmp_path / "stanford_cars/cars_test_annos_withlabels.mat", without)
+    with pytest.raises(UserError, match=r"the file with labels, which is in pytorch/vision#7545"):
         SPLITS["cars-test"].index(tmp_path)
     (tmp_path / "cifar-100-binary/test.bin").write_bytes(bytes(3073))
     with pytest.raises(UserError, match="3073 bytes, no multiple of 3074"):

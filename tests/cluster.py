@@ -50,8 +50,8 @@ def finish(running: subprocess.Popen[str], folder: Path, seconds: int = 300) -> 
         running.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
         os.killpg(running.pid, signal.SIGKILL)
-        pytest.fail(f"the run did not end in {seconds} s:\n{(folder / 'run.log').read_text()[-6000:]}")
-    return (folder / "run.log").read_text()
+        pytest.fail(f"the run did not end in {seconds} s:\n{(folder / 'run.log').read_text(errors='replace')[-6000:]}")
+    return (folder / "run.log").read_text(errors="replace")
 
 
 def await_(what: str, holds: Callable[[], bool], seconds: float = 90) -> None:
@@ -67,7 +67,7 @@ def trains(folder: Path, pattern: str, since: int) -> bool:
     """Whether what a job printed, newer than a time in ns, has the progress bar of the training of seed 0."""
     for path in folder.glob(pattern):
         try:
-            if path.stat().st_mtime_ns > since and "ft seed 0:" in path.read_text():
+            if path.stat().st_mtime_ns > since and b"ft seed 0:" in path.read_bytes():  # maybe half of a character
                 return True
         except FileNotFoundError:  # removed meanwhile: the job ended well
             continue

@@ -9,9 +9,9 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, get_args
 
-from surefoot import config
 from surefoot.files import UserError
 from surefoot.roles import Role
+from surefoot.task_entries import TASK_KINDS, AnyTask, BenchmarkTask, FolderTask
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,10 +149,10 @@ def prepared_split(entry: dict[str, Any], split: str) -> "Prepared":
     if entry["family"] != "folder":
         return module.SPLITS[split]
     name, settings = entry["name"], {key: value for key, value in entry.items() if key not in ("name", "listing")}
-    return module.prepared(name, config.FolderTask.model_validate({**settings, "recipe": "unused"}), split)
+    return module.prepared(name, FolderTask.model_validate({**settings, "recipe": "unused"}), split)
 
 
-def build_task(name: str, entry: config.AnyTask) -> Task:
+def build_task(name: str, entry: AnyTask) -> Task:
     """The task of a config entry. Raises UserError for what its family does not know."""
     return family(entry.family).build(name, entry)
 
@@ -161,9 +161,9 @@ def load_task(entry: dict[str, Any]) -> Task:
     """The task of what a job is given of an entry: its name, and the keys that decide what is trained and tested."""
     settings = dict(entry)
     name = settings.pop("name")
-    kind = {get_args(k.model_fields["family"].annotation)[0]: k for k in config.TASK_KINDS}
+    kind = {get_args(k.model_fields["family"].annotation)[0]: k for k in TASK_KINDS}
     try:
-        model = kind.get(settings["family"], config.BenchmarkTask)
+        model = kind.get(settings["family"], BenchmarkTask)
         return build_task(name, model.model_validate({**settings, "recipe": "unused"}))
     except ValueError as error:
         raise UserError(f"tasks.{name}: {error}") from None

@@ -13,6 +13,7 @@ from surefoot import config
 from surefoot.files import UserError
 from surefoot.seeds import unit
 from surefoot.sources import Source
+from surefoot.task_entries import BenchmarkTask
 from surefoot.tasks import EvalSet, Part, Target, Task
 from surefoot.tasks.benchmarks import Prepared, hold_out, selector
 from surefoot.tasks.imagenet import by_class, test_images
@@ -74,7 +75,7 @@ SPLITS: dict[str, Prepared] = {
 }
 
 
-def build(name: str, entry: config.BenchmarkTask) -> Task:
+def build(name: str, entry: BenchmarkTask) -> Task:
     """The task of a config entry: shift style tests the target's subclasses, shift subtype adapts to them.
 
     Raises UserError for an unknown data set and for choices that these data sets do not offer.

@@ -12,6 +12,7 @@ from surefoot import config
 from surefoot.files import UserError
 from surefoot.seeds import unit
 from surefoot.sources import File, Source
+from surefoot.task_entries import BenchmarkTask
 from surefoot.tasks import EvalSet, Part, Target, Task
 from surefoot.tasks.benchmarks import Prepared, hold_out, known_names, selector
 
@@ -257,7 +258,7 @@ SPLITS: dict[str, Prepared] = {
 }
 
 
-def build(name: str, entry: config.BenchmarkTask) -> Task:
+def build(name: str, entry: BenchmarkTask) -> Task:
     """The task of a config entry.
 
     Raises UserError for an unknown data set, test set, validation set or corruption, and for a test set that chooses.
@@ -331,7 +332,7 @@ def _words(kind: str) -> str:
     return kind.replace("_", " ")
 
 
-def _note(entry: config.BenchmarkTask, ood_val: Sequence[str]) -> str:
+def _note(entry: BenchmarkTask, ood_val: Sequence[str]) -> str:
     parts = [
         "Images of 32 pixels are enlarged by the model's evaluation transform. CIFAR-10.2 is its 2,000 test images, as "
         "in WiSE-FT (AutoFT's code reads the 10,000 training images). Templates are OpenAI's for CLIP; which ones the "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from surefoot import config
 from surefoot.files import UserError
 from surefoot.sources import File, Source
+from surefoot.task_entries import BenchmarkTask
 from surefoot.tasks import EvalSet, Part, Task
 from surefoot.tasks.benchmarks import COLUMNS, Prepared, hold_out, selector
 from surefoot.tasks.imagenet import tables
@@ -148,7 +149,7 @@ def _source(domain: str) -> Source:
 SOURCES = {source.name: source for source in map(_source, DOMAINS)}
 
 
-def build(name: str, entry: config.BenchmarkTask) -> Task:
+def build(name: str, entry: BenchmarkTask) -> Task:
     """The task of a config entry, whose `data` is the domain that is trained on.
 
     Raises UserError for an unknown domain, and for a key that this family does not have.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from surefoot import config
 from surefoot.files import UserError
+from surefoot.task_entries import EmojiTask
 from surefoot.tasks import EvalSet, Part, Selection, Target, Task
 from surefoot.tasks.emoji_captions import CONTEXTS, TEMPLATES, class_prompt
 from surefoot.tasks.emoji_names import CLASSES, CORRUPTION_NAMES, SEVERITY, SUPERCLASSES, fold_part, superclass_members
@@ -42,7 +43,7 @@ STYLE_SETS = (
 )
 
 
-def build(name: str, entry: config.EmojiTask) -> Task:
+def build(name: str, entry: EmojiTask) -> Task:
     """The task of a config entry. Raises UserError for a class or a corruption that does not exist.
 
     Shifts: `style` (other drawings), `corrupt` (spoilt images), `subtype` (other subgroups of the same superclass), and
@@ -73,7 +74,7 @@ def build(name: str, entry: config.EmojiTask) -> Task:
     )
 
 
-def _targets(name: str, entry: config.EmojiTask) -> tuple[Target, ...]:
+def _targets(name: str, entry: EmojiTask) -> tuple[Target, ...]:
     if entry.shift == "style":
         return ()
     if entry.shift != "corrupt":
@@ -84,9 +85,7 @@ def _targets(name: str, entry: config.EmojiTask) -> tuple[Target, ...]:
     return tuple(Target(kind, kind.replace("_", " "), f"twemoji-{kind}-{SEVERITY}") for kind in entry.corruptions)
 
 
-def _select(
-    classes: tuple[str, ...], entry: config.EmojiTask, part: Part, rows: "pd.DataFrame", seed: int
-) -> Selection:
+def _select(classes: tuple[str, ...], entry: EmojiTask, part: Part, rows: "pd.DataFrame", seed: int) -> Selection:
     """Rows of one part. With a limit of concepts, only the first of each class in fold order are used."""
     table = rows.assign(index=range(len(rows)))
     if entry.shift == "subtype":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from surefoot import config
 from surefoot.files import UserError
+from surefoot.task_entries import FolderSplit, FolderTask
 from surefoot.tasks import EvalSet, Part, Task
 from surefoot.tasks.benchmarks import Prepared, hold_out, selector
 
@@ -21,7 +22,7 @@ IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".p
 HELD_OUT = "id_val"
 
 
-def build(name: str, entry: config.FolderTask) -> Task:
+def build(name: str, entry: FolderTask) -> Task:
     """The task of a config entry. Raises UserError for roles that are missing or a class that no image can have."""
     where, by_role = f"tasks.{name}.splits", {}
     for split, how in entry.splits.items():
@@ -69,7 +70,7 @@ def build(name: str, entry: config.FolderTask) -> Task:
     )
 
 
-def _classes(name: str, entry: config.FolderTask, train: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _classes(name: str, entry: FolderTask, train: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Class names as on disk, and the words that prompts use."""
     if isinstance(entry.classes, dict):
         known = tuple(entry.classes), tuple(entry.classes.values())
@@ -97,7 +98,7 @@ def _words(folder: str) -> str:
     return folder.replace("_", " ")
 
 
-def prepared(name: str, entry: config.FolderTask, split: str) -> Prepared:
+def prepared(name: str, entry: FolderTask, split: str) -> Prepared:
     """How a split is read. Raises UserError for an unknown one."""
     if split not in entry.splits:
         raise UserError(f"tasks.{name}: no split {split!r}{config.suggestion(split, entry.splits)}")
@@ -107,7 +108,7 @@ def prepared(name: str, entry: config.FolderTask, split: str) -> Prepared:
     return Prepared(source="", index=index, stream=entry.stream and how.role == "train")
 
 
-def _index(classes: tuple[str, ...], how: config.FolderSplit, where: str, share: float, root: Path) -> "pd.DataFrame":
+def _index(classes: tuple[str, ...], how: FolderSplit, where: str, share: float, root: Path) -> "pd.DataFrame":
     """Rows of one image set. Raises UserError for what is missing or has a class that the training set lacks."""
 
     if not root.is_dir():
@@ -125,7 +126,7 @@ def _index(classes: tuple[str, ...], how: config.FolderSplit, where: str, share:
     return hold_out(rows, share) if share else rows
 
 
-def _from_folder(how: config.FolderSplit, where: str, root: Path) -> "pd.DataFrame":
+def _from_folder(how: FolderSplit, where: str, root: Path) -> "pd.DataFrame":
     import pandas as pd
 
     top = root / how.folder
@@ -143,7 +144,7 @@ def _from_folder(how: config.FolderSplit, where: str, root: Path) -> "pd.DataFra
     return pd.DataFrame(found, columns=["file", "class"])
 
 
-def _from_table(how: config.FolderSplit, where: str, root: Path) -> "pd.DataFrame":
+def _from_table(how: FolderSplit, where: str, root: Path) -> "pd.DataFrame":
     import pandas as pd
 
     path = root / how.table
@@ -166,7 +167,7 @@ def _from_table(how: config.FolderSplit, where: str, root: Path) -> "pd.DataFram
     return rows
 
 
-def listing(entry: config.FolderTask, split: str) -> str:
+def listing(entry: FolderTask, split: str) -> str:
     """Digest of when the folders of a split last gained or lost a file, so that new images are prepared."""
     how = entry.splits[split]
     at = Path(entry.root, how.folder or how.table)

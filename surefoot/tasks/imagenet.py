@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from surefoot import config
 from surefoot.files import UserError
 from surefoot.seeds import unit
+from surefoot.task_entries import BenchmarkTask
 from surefoot.tasks import EvalSet, Part, Target, Task
 from surefoot.tasks.benchmarks import Prepared, hold_out, known_names, selector
 from surefoot.tasks.folder import IMAGES
@@ -183,7 +184,7 @@ SPLITS: dict[str, Prepared] = {
 }
 
 
-def build(name: str, entry: config.BenchmarkTask) -> Task:
+def build(name: str, entry: BenchmarkTask) -> Task:
     """The task of a config entry.
 
     Raises UserError for an unknown data set, test set, validation set or corruption, and for a test set that chooses.
@@ -246,7 +247,7 @@ def _class_names() -> tuple[str, ...]:
     return tuple(n if names.count(n) == 1 else f"{n} ({wnid})" for n, wnid in zip(names, wnids, strict=True))
 
 
-def _id_val(entry: config.BenchmarkTask, published: bool) -> EvalSet:
+def _id_val(entry: BenchmarkTask, published: bool) -> EvalSet:
     if published:
         return EvalSet("id_val", "ImageNet (test)", "id_val", (Part("val", ""),), note="the reported test set")
     # Few-shot tasks choose on no more images than they train on.
@@ -278,7 +279,7 @@ def _licences(sets: Sequence[EvalSet]) -> str:
     return "; ".join(f"{name}: {SOURCES[name].licence}" for name in names)
 
 
-def _note(entry: config.BenchmarkTask, ood_val: Sequence[str], test_sets: Sequence[str], published: bool) -> str:
+def _note(entry: BenchmarkTask, ood_val: Sequence[str], test_sets: Sequence[str], published: bool) -> str:
     parts = [
         "Test: ILSVRC 2012's validation images. Names and templates are OpenAI's, as open_clip ships them; missile and "
         "sunglasses are two classes each."

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from surefoot import config
 from surefoot.files import UserError
 from surefoot.seeds import unit
+from surefoot.task_entries import BenchmarkTask
 from surefoot.tasks import EvalSet, Part, Task
 from surefoot.tasks.benchmarks import Prepared, hold_out, selector
 from surefoot.tasks.cifar import pictures, records
@@ -335,7 +336,7 @@ DATA = {
 SPLITS: dict[str, Prepared] = {f"{data}-{name}": how for data in DATA for name, how in DATA[data].splits.items()}
 
 
-def build(name: str, entry: config.BenchmarkTask) -> Task:
+def build(name: str, entry: BenchmarkTask) -> Task:
     """The task of a config entry. Raises UserError for an unknown data set and for choices that none of them offers."""
     where = f"tasks.{name}"
     if entry.data not in DATA:

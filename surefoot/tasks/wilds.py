@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from surefoot import config
 from surefoot.files import UserError
 from surefoot.roles import Role
+from surefoot.task_entries import BenchmarkTask
 from surefoot.tasks import EvalSet, Part, Target, Task, wilds_rows
 from surefoot.tasks.benchmarks import Prepared, selector
 from surefoot.tasks.wilds_rows import shipped
@@ -187,6 +188,7 @@ DATA = {
     ),
 }
 
+TARGET_VAL = 10  # images a class that choose in adaptations, as the other published targets have
 STREAMED = ("iwildcam", "fmow", "camelyon17", "celeba")  # training sets that are too large to prepare
 SPLITS: dict[str, Prepared] = {
     f"{name}-{split}": Prepared(
@@ -197,7 +199,7 @@ SPLITS: dict[str, Prepared] = {
 }
 
 
-def build(name: str, entry: config.BenchmarkTask) -> Task:
+def build(name: str, entry: BenchmarkTask) -> Task:
     """The task of a config entry. Raises UserError for what the data set does not have."""
     where = f"tasks.{name}"
     if entry.data not in DATA:
@@ -242,7 +244,7 @@ def build(name: str, entry: config.BenchmarkTask) -> Task:
         ),
         licences=SOURCES[entry.data].licence,
         select=selector(len(data.classes), entry.shots),
-        targets=(Target("shifted", data.target, f"{entry.data}-shifted"),) if adapted else (),
+        targets=(Target("shifted", data.target, f"{entry.data}-shifted", TARGET_VAL),) if adapted else (),
         note=note,
         exact=True,
         may_lack_classes=data.may_lack_classes,

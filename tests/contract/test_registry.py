@@ -30,6 +30,7 @@ from surefoot.rates import Rates
 from surefoot.resume import Resumable
 from surefoot.roles import VALIDATION_ROLES
 from surefoot.splits import write_split
+from surefoot.task_entries import TASK_KINDS, EmojiTask, FamilyName, MainMetricName
 from surefoot.tasks import EvalSet, Part, build_task, family, load_task
 from surefoot.zeroshot import zero_shot_head
 from tests.tiny import raw_config, same_bytes
@@ -82,7 +83,7 @@ def opened(name: str, folders: dict[tuple[str, str], Path]) -> Data:
 def test_names_in_the_config_are_the_registered_ones() -> None:
     assert tuple(TERMS) == config.TERM_NAMES
     assert tuple(METRICS) == config.METRIC_NAMES
-    assert set(ACCURACY) == set({*config.get_args(config.MainMetricName), "all_frames"})
+    assert set(ACCURACY) == set({*config.get_args(MainMetricName), "all_frames"})
 
 
 def test_parts_in_the_config_are_those_of_a_model(model: Path, heads: dict[str, Path]) -> None:
@@ -105,14 +106,14 @@ def test_every_rule_of_rates_is_registered(name: str) -> None:
 
 
 def test_families_in_the_config_are_modules() -> None:
-    kinds = [config.get_args(kind.model_fields["family"].annotation) for kind in config.TASK_KINDS]
-    assert sorted(name for names in kinds for name in names) == sorted(config.get_args(config.FamilyName))
-    assert all(callable(family(name).build) for name in config.get_args(config.FamilyName))
+    kinds = [config.get_args(kind.model_fields["family"].annotation) for kind in TASK_KINDS]
+    assert sorted(name for names in kinds for name in names) == sorted(config.get_args(FamilyName))
+    assert all(callable(family(name).build) for name in config.get_args(FamilyName))
 
 
 def test_emoji_builds_a_task_and_prepares_its_splits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("surefoot.prepare.draw", fake_drawing)
-    task = build_task("t", config.EmojiTask(family="emoji", recipe="r"))
+    task = build_task("t", EmojiTask(family="emoji", recipe="r"))
     images, rows, source = prepare_emoji(task.splits[0], 16)
     assert images.shape == (len(rows), 16, 16, 3) and images.dtype == np.uint8 and source
     assert len(task.select(task.train[0], rows, 0).rows)

@@ -9,8 +9,8 @@ import pytest
 from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
 
-from surefoot.config import BenchmarkTask
 from surefoot.files import UserError
+from surefoot.task_entries import BenchmarkTask
 from surefoot.tasks import Part, Task
 from surefoot.tasks import imagenet as imagenet_family
 from surefoot.tasks.breeds import SPLITS, SUBCLASSES, build, tables

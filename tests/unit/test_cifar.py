@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10
 
-from surefoot import config
 from surefoot.files import UserError
+from surefoot.task_entries import BenchmarkTask
 from surefoot.tasks import Part
 from surefoot.tasks.cifar import CLASSES, SOURCES, SPLITS, _corrupted, build
 from tests.fabricate.cifar import fabricate
@@ -23,7 +23,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def task(**changes: Any) -> Any:
-    return build("t", config.BenchmarkTask(family="cifar", data="cifar10", recipe="r", **changes))
+    return build("t", BenchmarkTask(family="cifar", data="cifar10", recipe="r", **changes))
 
 
 def read(name: str, root: Path) -> tuple[Any, np.ndarray]:

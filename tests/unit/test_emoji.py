@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from surefoot.cards import task_card
-from surefoot.config import EmojiTask, Options
+from surefoot.config import Options
 from surefoot.corrupt import CORRUPTIONS
 from surefoot.files import UserError
 from surefoot.fingerprint import ROOT
 from surefoot.prepare import prepare_emoji
 from surefoot.references import References
+from surefoot.task_entries import EmojiTask
 from surefoot.tasks import Part, build_task
 from surefoot.tasks.emoji_art import MissingArtwork, draw
 from surefoot.tasks.emoji_captions import STYLE_WORDS, corpus

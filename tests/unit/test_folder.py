@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from surefoot import config
 from surefoot.data import Data
 from surefoot.files import UserError
 from surefoot.images import evaluation_view, load_rgb
 from surefoot.prepare import prepare_files
 from surefoot.splits import read_split
+from surefoot.task_entries import FolderTask
 from surefoot.tasks import Part, load_task, prepared_split
 from surefoot.tasks.benchmarks import hold_out
 from surefoot.tasks.folder import build, listing
@@ -155,7 +155,7 @@ def test_a_killed_preparation_goes_on_with_the_same_bytes(
 def test_mistakes_of_an_entry_are_named(root: Path, changes: dict[str, Any], message: str) -> None:
     settings = {key: value for key, value in entry(root, **changes).items() if key != "name"}
     with pytest.raises(UserError) as error:
-        build("pets", config.FolderTask.model_validate(settings | {"recipe": "r"}))
+        build("pets", FolderTask.model_validate(settings | {"recipe": "r"}))
     assert message in str(error.value) and "tasks.pets" in str(error.value)
 
 
@@ -190,7 +190,7 @@ def test_a_table_may_leave_clusters_and_groups_open(root: Path, tmp_path: Path) 
 def test_a_new_image_in_a_nested_folder_prepares_the_split_again(root: Path) -> None:
     nested = root / "train" / "red_fox" / "more" / "deep"
     nested.mkdir(parents=True)
-    how = config.FolderTask.model_validate({k: v for k, v in entry(root).items() if k != "name"} | {"recipe": "r"})
+    how = FolderTask.model_validate({k: v for k, v in entry(root).items() if k != "name"} | {"recipe": "r"})
     before = listing(how, "train")
     assert before == listing(how, "train")
     (nested / "new.jpg").write_bytes(b"")

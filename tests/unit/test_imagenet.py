@@ -13,7 +13,7 @@ import yaml
 from snakemake.utils import update_config
 from torchvision.datasets import ImageFolder
 
-from surefoot.config import BenchmarkTask, parse_config
+from surefoot.config import parse_config
 from surefoot.download import fetch
 from surefoot.files import UserError
 from surefoot.fingerprint import ROOT
@@ -21,6 +21,7 @@ from surefoot.flow import Plan
 from surefoot.images import Files, evaluation_view, load_rgb
 from surefoot.prepare import prepare_files
 from surefoot.splits import read_split
+from surefoot.task_entries import BenchmarkTask
 from surefoot.tasks import Part, Task
 from surefoot.tasks.imagenet import KNOWN, POOL, SHIFTS, SOURCES, SPLITS, STANDARD, build, pooled, tables
 from surefoot.tasks.imagenet_sources import IMAGENET

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from surefoot.config import AnyTask, Line
 from surefoot.figures import frontier_points
 from surefoot.files import write_json
 from surefoot.results import AVERAGE, Results, System
@@ -24,6 +23,7 @@ from surefoot.tables import (
     with_interval,
     write_tables,
 )
+from surefoot.task_entries import AnyTask, Line
 
 ALPHAS = (0.0, 0.5, 1.0)
 ROLES = {"id_val": "id_val", "ood_val": "ood_val", "id_test": "id_test", "line": "ood_test", "glyph": "ood_test"}

@@ -232,7 +232,7 @@ def test_an_interrupted_run_ends_its_jobs_and_a_rerun_goes_on(cluster) -> None:
     # The next one gets TERM, as a job whose time is up does; the profile's retries start it again.
     before, running = time.time_ns(), cluster()
     await_("training", lambda: trains(cluster.folder, PRINTED, before))
-    jobs = sessions((cluster.folder / "run.log").read_text())
+    jobs = sessions((cluster.folder / "run.log").read_text(errors="replace"))
     os.killpg(jobs[-1], signal.SIGTERM)
     said = finish(running, cluster.folder)
     assert running.returncode == 0, said

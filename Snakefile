@@ -37,6 +37,7 @@ localrules:
     theory,
     study,
     export,
+    verify,
 
 
 rule all:

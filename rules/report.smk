@@ -122,3 +122,16 @@ rule tables:
 rule figures:
     input:
         FIGURE_FILES,
+
+
+rule verify:
+    log:
+        "results/logs/verify.log",
+    threads: 1
+    resources:
+        mem_mb=LIGHT_MB,
+        runtime=60,
+    message:
+        "Verify that every file below results/ is what the job that made it wrote"
+    script:
+        "../scripts/verify.py"

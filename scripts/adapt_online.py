@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         given, out = snakemake.params, snakemake.output
         model, head, weights = Path(snakemake.input.model), Path(snakemake.input.head), paths(snakemake.input.sources)
         data = Data(load_task(given.task), split_folders(snakemake.input.splits))

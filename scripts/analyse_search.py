@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         given, inputs, wildcards = snakemake.params, snakemake.input, snakemake.wildcards
         bases, objectives = paths(inputs.bases), paths(inputs.get("objective", []))
         data = Data(load_task(given.task), split_folders(inputs.splits))

@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         data = Data(load_task(snakemake.params.task), split_folders(snakemake.input.splits))
         contact_sheet(data, 0, Path(snakemake.output.png))

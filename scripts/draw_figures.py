@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         tables, figures = paths(snakemake.input.tables), paths(snakemake.output.figures)
         draw_figures(tables[0].parent, snakemake.params.story, figures[0].parent)

@@ -11,5 +11,5 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         draw_theory(Path(snakemake.input.table), Path(snakemake.output.figure).parent)

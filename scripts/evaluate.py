@@ -18,7 +18,7 @@ def main(data: Data, metrics: Path, predictions: Path, meter: Path, **how) -> No
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         given = snakemake.params
         main(
             data=Data(load_task(given.task), split_folders(snakemake.input.splits)),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         use_cpu()
         export_model(
             folder=Path(snakemake.input.model),

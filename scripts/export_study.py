@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         searches = [read_trials([path]) for path in paths(snakemake.input.trials)]
         export_studies(searches, snakemake.params.spaces, Path(snakemake.output.study))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         given, out = snakemake.params, Path(snakemake.output.manifest)
         source = family(given.family).SOURCES[snakemake.wildcards.source]
         write_json(out, fetch(source, out.parent, Path(given.data_root) if given.data_root else None))

@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         fetch_model(config.Model.model_validate(snakemake.params.source), Path(snakemake.output.model))

@@ -29,7 +29,7 @@ def main(
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         given, out, method = snakemake.params, snakemake.output, snakemake.params.method
         for objective in paths(snakemake.input.get("objective", [])):
             method = learned_entry(method, read_objective(objective))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         space, out, wildcards = snakemake.params.space, snakemake.output, snakemake.wildcards
         trials = read_trials(paths(snakemake.input.trials))
         meters = [read_json(path) for path in paths(snakemake.input.meters)]

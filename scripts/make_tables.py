@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         records = snakemake.input
         tables = build_tables({kind: paths(records.get(kind, [])) for kind in KINDS}, snakemake.params.story)
         write_tables(tables, snakemake.params.story["titles"], paths(snakemake.output.tables)[0].parent)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         trials = pd.concat([read_records(path) for path in paths(snakemake.input.trials)], ignore_index=True)
         table = tuning_table(trials, snakemake.params.eval_set)
         write_tables({"tuning": table}, {}, Path(snakemake.output.table).parent)

@@ -20,7 +20,7 @@ def main(model: Path, task: dict, head: Path) -> None:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         main(
             model=Path(snakemake.input.model),
             task=snakemake.params.task,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         given = snakemake.params
         cost = measure_inference(
             model=Path(snakemake.input.model),

@@ -34,7 +34,7 @@ def main(entry: dict, split: str, size: int, folder: Path, raw: list[str], check
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         given = snakemake.params
         folder = Path(snakemake.output.manifest).parent
         main(given.entry, snakemake.wildcards.split, given.size, folder, list(snakemake.input), given.check, given.code)

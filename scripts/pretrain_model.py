@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         use_cpu()
         given, architecture = snakemake.params, Path(snakemake.input.architecture)
         splits = {name: read_split(folder) for name, folder in split_folders(snakemake.input.splits).items()}

@@ -11,5 +11,5 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         run_theory(Path(snakemake.output.table))

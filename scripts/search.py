@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         given, inputs, wildcards = snakemake.params, snakemake.input, snakemake.wildcards
         bases = paths(inputs.bases)
         data = Data(load_task(given.task), split_folders(inputs.splits))

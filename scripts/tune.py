@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         given, out = snakemake.params, Path(snakemake.output.trials)
         model, head, bases = Path(snakemake.input.model), Path(snakemake.input.head), paths(snakemake.input.bases)
         data = Data(load_task(given.task), split_folders(snakemake.input.splits))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         use_cpu()
         given, model = snakemake.params, Path(snakemake.input.model)
         bootstrap = config.Bootstrap.model_validate(given.bootstrap)

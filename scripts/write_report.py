@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]):
+    with job(snakemake):
         write_report(
             tables=paths(snakemake.input.tables),
             figures=paths(snakemake.input.figures),

@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 
 
 if "snakemake" in globals():
-    with job(snakemake.log[0]), atomic(Path(snakemake.output.card)) as partial:
+    with job(snakemake), atomic(Path(snakemake.output.card)) as partial:
         partial.write_text(task_card(load_task(snakemake.params.task), snakemake.params.metric), encoding="utf-8")

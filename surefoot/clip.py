@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from surefoot import config
-from surefoot.files import UserError, atomic, read_json, sha256
+from surefoot.files import UserError, atomic, digest_of, read_json
 from surefoot.names import CONFIG, MERGES, SOURCE, WEIGHTS
 from surefoot.resnet import TOWERS
 from surefoot.seeds import derive
@@ -39,7 +39,7 @@ def _check_files(folder: Path) -> None:
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing; rerun snakemake to fetch or make the model")
     source = folder / SOURCE
-    if source.is_file() and sha256(folder / WEIGHTS) != read_json(source).get("sha256"):
+    if source.is_file() and digest_of(folder / WEIGHTS) != read_json(source).get("sha256"):
         raise UserError(
             f"{folder / WEIGHTS} does not match {source}: it was cut off or changed; delete {folder} and rerun"
         )

@@ -111,6 +111,11 @@ class Recipe(Section):
     norm_statistics: Literal["update", "keep"] = Field(
         "update", description="Running statistics of batch norms in a trained image tower: update or keep them."
     )
+    out_of_memory: Literal["stop", "halve"] = Field(
+        "stop",
+        description="Where a step does not fit into a GPU's memory: stop with a message, or compute it in halves, "
+        "quarters, … and sum the gradients, the same up to rounding; not with flyp, nor where batch norms train.",
+    )
     head: Head = Field(Head(), description="Convention of the classification head.")
 
 

@@ -4,8 +4,9 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,15 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is damaged ({error}); delete it and rerun") from None
 
 
+def files_of(paths: Iterable[Path]) -> Iterator[Path]:
+    """Files, with those in folders one by one; without hidden ones, which are notes of this library or of Snakemake."""
+    for path in paths:
+        if path.is_dir():
+            yield from files_of(sorted(entry for entry in path.iterdir() if not entry.name.startswith(".")))
+        else:
+            yield path
+
+
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
@@ -72,20 +82,27 @@ def sha256(path: Path) -> str:
 LARGE = 2**28  # bytes above which a file is not read again only to check its digest
 
 
-def is_intact(path: Path, digest: str | None) -> bool:
-    """Whether a file has a digest. A large file that was checked is checked again when its size or time changed."""
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, read once by a process; of a large file, read again only when its size or time changed.
+
+    The digest of a large file is kept in a hidden file beside it.
+    """
     status = path.stat()
-    if status.st_size < LARGE:
-        return sha256(path) == digest
-    checked = path.with_name(f".{path.name}.checked")
-    stamp = f"{digest} {status.st_size} {status.st_mtime_ns}"
-    if checked.is_file() and checked.read_text() == stamp:
-        return True
-    if sha256(path) != digest:
-        return False
+    return _digest_of(path, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _digest_of(path: Path, inode: int, size: int, time: int) -> str:
+    if size < LARGE:
+        return sha256(path)
+    note = path.with_name(f".{path.name}.digest")
+    words = note.read_text().split() if note.is_file() else []
+    if words[1:] == [str(size), str(time)]:
+        return words[0]
+    digest = sha256(path)
     try:
-        with atomic(checked) as partial:
-            partial.write_text(stamp)
+        with atomic(note) as partial:
+            partial.write_text(f"{digest} {size} {time}")
     except UserError:  # a folder that cannot be written can still be read
         pass
-    return True
+    return digest

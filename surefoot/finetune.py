@@ -20,7 +20,7 @@ from surefoot.clip import (
 )
 from surefoot.data import Data
 from surefoot.device import pick_device
-from surefoot.files import UserError, sha256, write_json
+from surefoot.files import UserError, digest_of, write_json
 from surefoot.metrics import accuracy
 from surefoot.passes import predict
 from surefoot.probe import solve
@@ -134,14 +134,14 @@ def finetune(
             "task": bench.data.task.name,
             "method": bench.method,
             "seed": seed,
-            "base": sha256(base) if base else None,
+            "base": digest_of(base) if base else None,
             "training_images": found.images,
             "history": found.history,
             "code": code,
             "data": bench.data.digests,
-            "model": sha256(bench.model / WEIGHTS),
-            "head": sha256(bench.head),
-            "weights": sha256(weights),
+            "model": digest_of(bench.model / WEIGHTS),
+            "head": digest_of(bench.head),
+            "weights": digest_of(weights),
             "versions": versions(),
         },
     )

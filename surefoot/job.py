@@ -1,4 +1,4 @@
-"""What every script does around its one call: log, threads, and errors that a person can read."""
+"""What every script does around its one call: log, manifest, and errors that a person can read."""
 
 import logging
 import os
@@ -8,25 +8,41 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from surefoot.files import UserError
+from surefoot.provenance import Job, manifested
+
+if TYPE_CHECKING:
+    from snakemake.script import Snakemake
 
 
 @contextmanager
-def job(log: str) -> Iterator[None]:
-    """Write log records and errors to the rule's log; end with one clear message on a user's mistake.
+def job(snakemake: "Snakemake") -> Iterator[None]:
+    """Write log records and errors to the rule's log, and its manifest; end with one clear message on a mistake.
 
     A UserError is printed without a traceback, here and in the log; any other error goes to the log in full. TERM ends
     the job like Ctrl-C.
     """
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    log = Path(snakemake.log[0])
+    log.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", filename=log, filemode="w", force=True
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     logger, start = logging.getLogger("surefoot"), time.monotonic()
     try:
-        yield
+        with manifested(
+            Job(
+                rule=snakemake.rule,
+                wildcards=dict(snakemake.wildcards.items()),
+                params=dict(snakemake.params.items()),
+                inputs=paths(list(snakemake.input)),
+                outputs=paths(list(snakemake.output)),
+                log=log,
+            )
+        ):
+            yield
     except UserError as error:
         logger.error("%s", error)
         print(f"\nsurefoot: {error}\n", file=sys.stderr)
@@ -48,8 +64,9 @@ def job(log: str) -> Iterator[None]:
         sys.exit(1)
     except Exception as error:
         logger.exception("failed")
-        if "out of memory" in str(error).lower():
-            print(f"\nsurefoot: {error}\nlower batch_size or evaluation_batch\n", file=sys.stderr)
+        if any(words in str(error).lower() for words in ("out of memory", "not enough memory")):  # GPU, CPU
+            hint = "lower batch_size or evaluation_batch, or set out_of_memory: halve in the recipe"
+            print(f"\nsurefoot: {error}\n{hint}\n", file=sys.stderr)
             sys.exit(1)
         raise
     logger.info("done in %.1f s, process %d", time.monotonic() - start, os.getpid())

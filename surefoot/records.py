@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surefoot.files import UserError, read_json, sha256
+from surefoot.files import UserError, digest_of, read_json
 
 if TYPE_CHECKING:
     from surefoot.clip import State  # who only adds up costs need not wait for torch
@@ -32,7 +32,7 @@ def load_trained(weights: Path) -> "State":
     from surefoot.clip import load_state
 
     expected = read_json(weights.with_name("record.json")).get("weights")
-    if weights.is_file() and sha256(weights) != expected:
+    if weights.is_file() and digest_of(weights) != expected:
         raise UserError(
             f"{weights} does not match its record: it was cut off or changed; delete it and rerun snakemake"
         )

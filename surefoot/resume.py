@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-from surefoot.files import atomic, sha256
+from surefoot.files import atomic, digest_of, files_of, sha256
 
 SAVE_SECONDS = 20
 LARGEST_SHARE = 0.05  # of the time may be spent on saving: the state of a large model takes seconds to write
@@ -23,7 +23,7 @@ def fingerprint(*parts: Any) -> str:
 
     def content(part: Any) -> Any:
         if isinstance(part, Path):
-            return [sha256(p) for p in (sorted(part.iterdir()) if part.is_dir() else [part])]
+            return [digest_of(path) for path in files_of([part])]
         return part
 
     return hashlib.sha256(json.dumps([content(part) for part in parts], sort_keys=True).encode()).hexdigest()
@@ -59,17 +59,27 @@ class Resumable:
         """The state saved last under a name, or None. A damaged state counts as none."""
         import torch  # not above: jobs that only name folders need not wait for it
 
+        path = self.folder / name
         try:
-            return torch.load(self.folder / name, map_location="cpu", weights_only=True)
+            if not _is_whole(path):
+                return None
+            return torch.load(path, map_location="cpu", weights_only=True)
         except Exception:  # a kill can leave any kind of damage; starting this part again is always right
             return None
 
     def save(self, name: str, state: dict[str, Any]) -> None:
-        """Replace the state of a name, atomically."""
+        """Replace the state of a name, atomically.
+
+        torch.load takes a changed bit for a weight, so the file ends with its digest, behind what zip readers look at.
+        """
         import torch
 
-        with atomic(self.folder / name) as partial, partial.open("wb") as file:
-            torch.save(state, file)
+        with atomic(self.folder / name) as partial:
+            with partial.open("wb") as file:
+                torch.save(state, file)
+            digest = bytes.fromhex(sha256(partial))
+            with partial.open("ab") as file:
+                file.write(digest)
 
     def forget(self, name: str) -> None:
         """Drop the state of a name: something larger that holds its result is saved."""
@@ -78,6 +88,16 @@ class Resumable:
     def discard(self) -> None:
         """Forget everything: the job's outputs are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a saved state ends with the digest of what is before it."""
+    digest, left = hashlib.sha256(), path.stat().st_size - hashlib.sha256().digest_size
+    with path.open("rb") as file:
+        while left > 0 and (chunk := file.read(min(left, 2**20))):
+            digest.update(chunk)
+            left -= len(chunk)
+        return file.read() == digest.digest()
 
 
 class Saves:

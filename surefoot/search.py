@@ -18,7 +18,7 @@ from surefoot.clip import CONFIG, WEIGHTS, Preprocess, load_state
 from surefoot.data import Data, Examples
 from surefoot.device import pick_device
 from surefoot.evaluate import METRICS, Scored
-from surefoot.files import UserError, sha256, write_json
+from surefoot.files import UserError, digest_of, write_json
 from surefoot.finetune import start_classifier
 from surefoot.proposals import propose
 from surefoot.records import metered, versions
@@ -73,7 +73,7 @@ class Arena:
         """Args: space: what a job is given of the space's entry, see `flow.Plan.space_entry`; seed: of the search."""
         self.model, self.steps = model, 0
         read = (model / CONFIG, model / WEIGHTS, head, *([base] if base else []))
-        self.digests = [data.digests, *(sha256(file) for file in read)]
+        self.digests = [data.digests, *(digest_of(file) for file in read)]
         self.data, self.space, self.seed, self.device = data, space, seed, pick_device()
         self.dimensions = dimensions_of(space["dimensions"])
         recipe = config.Recipe.model_validate(space["recipe"])

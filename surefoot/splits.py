@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from surefoot.files import UserError, atomic, is_intact, read_json, sha256, write_json, write_parquet
+from surefoot.files import UserError, atomic, digest_of, read_json, write_json, write_parquet
 from surefoot.images import Files
 
 FILES = ("images.npy", "rows.parquet")
@@ -42,7 +42,7 @@ def write_split(folder: Path, images: np.ndarray, rows: pd.DataFrame, source: di
 def finish_split(folder: Path, rows: pd.DataFrame, source: dict[str, str], **more: Any) -> None:
     """Write table and manifest beside an array of images that is there; `more` goes into the manifest."""
     write_parquet(folder / "rows.parquet", rows)
-    digests = {name: sha256(folder / name) for name in FILES}
+    digests = {name: digest_of(folder / name) for name in FILES}
     write_json(folder / MANIFEST, {"images": len(rows), "sha256": digests, "source": source, **more})
 
 
@@ -57,7 +57,7 @@ def read_split(folder: Path) -> Split:
         path = folder / name
         if not path.is_file():
             raise UserError(f"{path} is missing; delete the folder {folder} and rerun to prepare it again")
-        if not is_intact(path, digests.get(name)):
+        if digest_of(path) != digests.get(name):
             raise UserError(
                 f"{path} does not match the digest in {folder / MANIFEST}: it was cut off or changed. "
                 f"Delete the folder {folder} and rerun to prepare it again"
@@ -66,4 +66,4 @@ def read_split(folder: Path) -> Split:
     rows = pd.read_parquet(folder / "rows.parquet")
     if root := manifest.get("root"):
         images = Files(Path(root), rows["file"].to_numpy(str), images.shape[1], manifest["border"])
-    return Split(images, rows, sha256(folder / MANIFEST))
+    return Split(images, rows, digest_of(folder / MANIFEST))

@@ -16,6 +16,7 @@ from surefoot.augment import augment
 from surefoot.clip import Classifier, Preprocess
 from surefoot.data import Examples
 from surefoot.files import UserError
+from surefoot.gradients import Gradients
 from surefoot.images import Crops, ahead
 from surefoot.objective import FROM_START, ON_IMAGES, Context, Objective
 from surefoot.passes import encode
@@ -59,11 +60,15 @@ class Run:
 
 @dataclass
 class History:
-    """Per epoch: the mean of each term, the factors of the rates (where they change) and the watched value."""
+    """Per epoch: the mean of each term, the factors of the rates (where they change) and the watched value.
+
+    `parts` is the number of parts that a step was computed in at the end; more than 1 where memory was short.
+    """
 
     terms: list[dict[str, float]] = field(default_factory=list)
     factors: list[Factors] = field(default_factory=list)
     watched: list[float] = field(default_factory=list)
+    parts: int = 1
 
 
 def fit(classifier: Classifier, run: Run) -> History:
@@ -89,6 +94,9 @@ def fit(classifier: Classifier, run: Run) -> History:
         optimizer = make_optimizer(weights.trained, factors, recipe, decays)
         optimizer.load_state_dict(state["optimizer"])
     done = len(history.terms)
+    gradients = Gradients(
+        objective, classifier, weights.trained, run.name, recipe.out_of_memory == "halve", history.parts
+    )
 
     def state_now() -> dict[str, Any]:
         return {
@@ -117,16 +125,15 @@ def fit(classifier: Classifier, run: Run) -> History:
             for indices, x in inputs.batches(islice(batches(run, epoch, step), total - step), step):
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.learning_rate * group["factor"] * rate(step, total, recipe)
-                context = Context(
-                    classifier, x, labels[indices], recipe.label_smoothing, weights.trained, run.references, step
+                loss, values = gradients(
+                    lambda part, x=x, y=labels[indices], s=step: Context(
+                        classifier, x[part], y[part], recipe.label_smoothing, weights.trained, run.references, s
+                    ),
+                    len(indices),
                 )
-                loss, values = objective(context)
-                if not loss.requires_grad:
-                    raise UserError(f"{run.name}: no term of the objective depends on what is trained")
+                history.parts = gradients.parts
                 if step % CHECK_STEPS == 0:
                     check_finite(loss, run.name, step)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
                 if recipe.clip_norm:
                     torch.nn.utils.clip_grad_norm_(weights.trained.values(), recipe.clip_norm)
                 optimizer.step()

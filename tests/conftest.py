@@ -8,6 +8,13 @@ import torch
 from surefoot.clip import Classifier, Preprocess, State, zero_shot_classifier
 from surefoot.data import Data
 from surefoot.zeroshot import zero_shot_head
+from tests.fault_table import (  # noqa: F401
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_runtest_logreport,
+    said,
+)
 from tests.tiny import Bench, tiny_data, write_tiny_model
 
 torch.set_num_threads(1)

@@ -71,6 +71,11 @@ def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     device.pick_device.cache_clear()
 
 
+@pytest.mark.fault(
+    "memory and GPUs",
+    "more jobs than GPUs at a time on a node, and one is killed",
+    "each job has a GPU of its own, the others wait and say for whom; a killed job frees its GPU",
+)
 def test_two_jobs_get_different_gpus_and_a_third_waits_for_the_first_to_end(start) -> None:
     first, second = start(), start()
     assert {got(first), got(second)} == {0, 1}
@@ -136,6 +141,11 @@ def test_without_a_gpu_one_thread(pretend, caplog: pytest.LogCaptureFixture, mon
     assert torch.get_num_threads() == 1 and not caplog.records
 
 
+@pytest.mark.fault(
+    "memory and GPUs",
+    "a GPU is given but torch cannot use it",
+    "the log says so; the job computes on the CPU",
+)
 def test_a_gpu_that_was_given_but_cannot_be_used_is_told(
     pretend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

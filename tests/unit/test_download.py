@@ -135,6 +135,11 @@ def test_a_plain_file_is_fetched_once(host: Host, tmp_path: Path) -> None:
     assert fetch(source(host), tmp_path / "toy", None) == found and len(host.asked) == 1
 
 
+@pytest.mark.fault(
+    "data set",
+    "a connection is cut in a download",
+    "it is continued where it stopped; a host that cannot do so is asked anew",
+)
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_cut_connection_is_continued(host: Host, tmp_path: Path, ranges: bool) -> None:
     host.files["/data.bin"], host.cut, host.ranges = CONTENT, [300_000, 200_000], ranges
@@ -146,6 +151,11 @@ def test_a_cut_connection_is_continued(host: Host, tmp_path: Path, ranges: bool)
         assert spans[1:] == ["bytes=300000-", "bytes=500000-"]
 
 
+@pytest.mark.fault(
+    "data set",
+    "a download is killed",
+    "the next one goes on where it stopped",
+)
 def test_a_killed_download_goes_on(host: Host, tmp_path: Path) -> None:
     host.files["/data.bin"] = CONTENT
     partial = tmp_path / "toy/archives/data.bin.part"
@@ -155,6 +165,11 @@ def test_a_killed_download_goes_on(host: Host, tmp_path: Path) -> None:
     assert host.asked[0][1] == "bytes=1000-" and (tmp_path / "toy/files/data.bin").read_bytes() == CONTENT
 
 
+@pytest.mark.fault(
+    "data set",
+    "a host sends other bytes than the published digest names",
+    "refused and thrown away; the next try starts anew",
+)
 def test_wrong_bytes_are_refused_and_the_next_try_starts_anew(host: Host, tmp_path: Path) -> None:
     host.files["/data.bin"] = CONTENT
     wanted = source(host)
@@ -180,6 +195,11 @@ def test_every_kind_of_digest_is_checked(host: Host, tmp_path: Path) -> None:
             fetch(Source("toy", (wrong,), ("data.bin",), (".",), "none"), tmp_path / f"{kind}-wrong", None)
 
 
+@pytest.mark.fault(
+    "data set",
+    "a host without TLS, and no digest is known",
+    "refused",
+)
 def test_without_tls_a_digest_is_needed(host: Host, tmp_path: Path) -> None:
     plain = Source("toy", (File("data.bin", ("http://data.invalid/data.bin",)),), ("data.bin",), (".",), "none")
     with pytest.raises(UserError, match="without TLS and has no published digest"):
@@ -230,6 +250,11 @@ def test_archives_are_unpacked(host: Host, tmp_path: Path) -> None:
         assert Path(found["root"], place).read_bytes() == b"in" and not Path(found["root"], "n01.tar").exists()
 
 
+@pytest.mark.fault(
+    "data set",
+    "an archive holds paths that lead out of its folder",
+    "refused; nothing is written outside",
+)
 @pytest.mark.parametrize("name", ["../out.txt", "{absolute}/out.txt", "a/../../out.txt"])
 def test_members_that_leave_the_folder_are_refused(name: str, tmp_path: Path) -> None:
     name = name.format(absolute=tmp_path)
@@ -269,6 +294,11 @@ def test_links_within_an_archive_become_files(kind: bytes, target: str, tmp_path
     assert link.read_bytes() == b"real" and not link.is_symlink()
 
 
+@pytest.mark.fault(
+    "data set",
+    "an archive holds links out of it, or devices",
+    "refused",
+)
 def test_links_and_devices_in_archives_are_refused(tmp_path: Path) -> None:
     link = zipfile.ZipInfo("link")
     link.external_attr = 0o120777 << 16
@@ -283,6 +313,11 @@ def test_links_and_devices_in_archives_are_refused(tmp_path: Path) -> None:
             extract(tmp_path / name, tmp_path / "files", File(name))
 
 
+@pytest.mark.fault(
+    "data set",
+    "an archive unpacks to more than it says (zip bomb)",
+    "stopped",
+)
 @pytest.mark.parametrize("name", ["bomb.tar.gz", "bomb.zip", "bomb.bin.gz"])
 def test_an_archive_that_swells_is_stopped(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unpack, "LEAST", 2**20)
@@ -361,6 +396,11 @@ def test_encrypted_zips_need_their_password(tool: bool, tmp_path: Path, monkeypa
             extract(path, tmp_path / "other", File("x.zip", password=password))
 
 
+@pytest.mark.fault(
+    "data set",
+    "an archive is damaged",
+    "told; no half-unpacked folder is taken for a data set",
+)
 def test_a_damaged_archive_leaves_nothing_half_done(host: Host, tmp_path: Path) -> None:
     whole = packed({f"{i}.txt": bytes(1000) for i in range(50)}, "w")
     host.files["/x.tar"] = whole[:-30_000]
@@ -369,6 +409,11 @@ def test_a_damaged_archive_leaves_nothing_half_done(host: Host, tmp_path: Path) 
     assert not (tmp_path / "toy/files").exists()
 
 
+@pytest.mark.fault(
+    "disk",
+    "not enough room for a download",
+    "told before it starts, with the sizes",
+)
 def test_the_disk_must_have_room(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host.files["/data.bin"] = CONTENT
     usage = namedtuple("usage", "total used free")
@@ -411,6 +456,11 @@ def test_a_token_goes_to_its_host_alone(host: Host, tmp_path: Path, monkeypatch:
         assert moved.full_url == place and moved.get_header("Authorization") == token
 
 
+@pytest.mark.fault(
+    "data set",
+    "a download that needs a token fails",
+    "no token in any message, log or record",
+)
 def test_no_credential_is_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert web._shown("https://me:secret@host.org/file?token=secret") == "https://host.org/file"
     urls = ("https://me:secret@127.0.0.1:9/x", "https://127.0.0.1:9/a b?token=secret", "http://127.0.0.1:x/?secret")

@@ -103,6 +103,11 @@ def test_tables_of_files(root: Path, tmp_path: Path) -> None:
     assert np.bincount(examples.labels).tolist() == [8, 8, 8]
 
 
+@pytest.mark.fault(
+    "data set",
+    "an image of your own data is broken",
+    "named; a rerun goes on behind it once it is mended",
+)
 def test_a_broken_image_is_named_and_a_rerun_goes_on(root: Path, tmp_path: Path) -> None:
     broken = root / "train" / "red_fox" / "003.jpg"
     whole = broken.read_bytes()
@@ -115,6 +120,11 @@ def test_a_broken_image_is_named_and_a_rerun_goes_on(root: Path, tmp_path: Path)
     assert not (tmp_path / "data/state/train").exists()
 
 
+@pytest.mark.fault(
+    "interruption",
+    "preparing a data set is killed",
+    "the next run goes on with the images that are missing; same bytes",
+)
 def test_a_killed_preparation_goes_on_with_the_same_bytes(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,6 +103,11 @@ def test_files_are_seen_like_an_array(tmp_path: Path) -> None:
     assert files[np.array([], int)].shape == (0, SIDE, SIDE, 3)
 
 
+@pytest.mark.fault(
+    "data set",
+    "a worker that decodes images ahead of training dies",
+    "its error ends the job at once, as if there were no worker; nothing hangs",
+)
 @pytest.mark.parametrize("slow", [False, True])
 def test_ahead_keeps_the_order_and_passes_errors_on(slow: bool) -> None:
     assert list(ahead(range(9), lambda i: i * i, slow)) == [(i, i * i) for i in range(9)]

@@ -223,6 +223,11 @@ def test_a_sequential_search_needs_no_file_to_learn_from(enter: Enter) -> None:
     assert [path.read_bytes() for path in whole] == [path.read_bytes() for path in one_by_one]
 
 
+@pytest.mark.fault(
+    "interruption",
+    "a search is killed at any trial",
+    "the next run goes on behind the last finished trial; the same records and winner",
+)
 @pytest.mark.parametrize("calls", [1, 2, 4, 6])
 @pytest.mark.parametrize("where", ["in a trial", "behind a save"])
 def test_killed_and_resumed_equals_uninterrupted(
@@ -314,6 +319,11 @@ def test_the_meter_counts_images_and_steps(enter: Enter) -> None:
     assert (meter["training_images"], meter["validation_images"], meter["steps"]) == (30, 9, 3 * 8)
 
 
+@pytest.mark.fault(
+    "damaged file",
+    "records of trials are damaged, or of another search",
+    "named; nothing is overwritten",
+)
 @pytest.mark.parametrize("damage", ["cut off", "another mark"])
 def test_broken_or_foreign_records_are_named_and_nothing_is_overwritten(enter: Enter, damage: str) -> None:
     arena = enter()
@@ -339,6 +349,11 @@ def test_a_round_without_all_before_it_is_refused(enter: Enter) -> None:
 # Trials that fail
 
 
+@pytest.mark.fault(
+    "numbers",
+    "a trial of a search ends in NaN",
+    "a record with its reason; the search goes on and learns from it",
+)
 @pytest.mark.parametrize(("training", "steps"), [(TUNE, 1), (TUNE, 3), (BOTH, 1), (BOTH, 3), ({"train": ["head"]}, 3)])
 def test_a_trial_that_ends_in_nan_is_recorded_as_failed_and_the_search_goes_on(
     enter: Enter, training: dict, steps: int
@@ -400,6 +415,11 @@ def test_what_says_nothing_of_a_trial_ends_the_search_and_records_nothing(
     assert not [*Path("results").rglob("*.parquet"), *Path("results").rglob("trial-*.pt")]
 
 
+@pytest.mark.fault(
+    "numbers",
+    "every trial of a search fails",
+    "the job ends and names the space",
+)
 def test_where_every_trial_failed_the_space_is_named(enter: Enter) -> None:
     rates = {"learning_rate": {"low": 1e29, "high": 1e30}}
     space = entry(recipe={"clip_norm": None}, dimensions=rates)

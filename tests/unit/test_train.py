@@ -193,6 +193,11 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert len(calls) - 1 - done == 12 - step, "a resumed run repeats no finished step"
 
 
+@pytest.mark.fault(
+    "interruption",
+    "TERM, as of a batch system whose time is up, in the middle of a step",
+    "the step ends, its state is saved, the job ends with 143; a retry repeats no step",
+)
 @pytest.mark.parametrize("batches", ["epochs", "draws"])
 @pytest.mark.parametrize("step", [1, 4, 7])
 def test_a_run_that_gets_term_saves_its_last_step_and_goes_on(

@@ -211,6 +211,11 @@ def alive(pid: int) -> bool:
     return False
 
 
+@pytest.mark.fault(
+    "interruption",
+    "a job of a cluster fails",
+    "reported with its log; other jobs go on",
+)
 def test_a_failing_job_of_a_cluster_is_reported_with_its_log(cluster) -> None:
     (cluster.folder / "overlay.yaml").write_text(BROKEN)
     running = cluster("--retries", "0")
@@ -221,6 +226,11 @@ def test_a_failing_job_of_a_cluster_is_reported_with_its_log(cluster) -> None:
     assert any("surefoot: ft seed 0: the loss is nan" in path.read_text() for path in logs)
 
 
+@pytest.mark.fault(
+    "interruption",
+    "Ctrl-C of a run on a cluster",
+    "its jobs end too, none stays behind; a rerun goes on from their saved states",
+)
 def test_an_interrupted_run_ends_its_jobs_and_a_rerun_goes_on(cluster) -> None:
     before, running = time.time_ns(), cluster()
     await_("training", lambda: trains(cluster.folder, PRINTED, before))
@@ -243,6 +253,11 @@ def test_an_interrupted_run_ends_its_jobs_and_a_rerun_goes_on(cluster) -> None:
     assert not any(map(alive, sessions(said)))
 
 
+@pytest.mark.fault(
+    "interruption",
+    "a job of a cluster runs longer than it asked for",
+    "it gets TERM, and time to save, before it is killed",
+)
 def test_a_job_that_takes_too_long_is_ended_by_the_local_script(tmp_path: Path) -> None:
     """With TERM first, which the job's own processes get."""
     folder = ROOT / "profiles/generic-cluster"

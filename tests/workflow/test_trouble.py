@@ -1,5 +1,6 @@
 """Bad input and interruptions: one clear message with the next step, and nothing finished is lost."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,8 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from surefoot.files import sha256
+from surefoot.provenance import receipt
+from surefoot.records import run_digest
 from surefoot.unlock import holders
 from tests.workflow.conftest import SMOKE, SNAKEMAKE, snakemake
 from tests.workflow.test_smoke import results
@@ -16,6 +21,7 @@ from tests.workflow.test_smoke import results
 FINETUNE = "results/finetune/emoji-smoke/emoji-clip/ft"
 
 
+@pytest.mark.fault("mistake", "a misspelt or impossible key or name in the config", "named, with the nearest name")
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -28,13 +34,14 @@ FINETUNE = "results/finetune/emoji-smoke/emoji-clip/ft"
         ("tasks={emoji-smoke: {classes: [mammal, frut]}}", "unknown class 'frut'; did you mean 'fruit'?"),
     ],
 )
-def test_mistakes_in_the_config_are_named(clone: Path, setting: str, message: str) -> None:
+def test_mistakes_in_the_config_are_named(clone: Path, setting: str, message: str, said) -> None:
     overlay = clone / "overlay.yaml"
     overlay.write_text(setting.replace("=", ": ", 1))
     done = snakemake(clone, "-n", "--configfile", "config/experiments/smoke.yaml", "overlay.yaml", check=False)
     assert done.returncode != 0
     assert message in done.stdout
     assert "Traceback" not in done.stdout
+    said(message)
 
 
 def test_wrong_alpha_of_an_export_is_named(clone: Path) -> None:
@@ -44,38 +51,75 @@ def test_wrong_alpha_of_an_export_is_named(clone: Path) -> None:
     assert "alpha 1.5 is not between 0 (zero-shot) and 1 (fine-tuned)" in done.stdout
 
 
-def test_truncated_published_weights_are_refused(clone: Path) -> None:
+@pytest.mark.fault("damaged file", "published weights are cut off", "refused before they are used")
+def test_truncated_published_weights_are_refused(clone: Path, said) -> None:
     weights = clone / "resources/emoji-clip/open_clip_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     done = snakemake(clone, "--cores", "1", "results/models/emoji-clip", *SMOKE, check=False)
     assert done.returncode != 0
     assert f"surefoot: {weights.relative_to(clone)} does not match" in done.stdout
     assert "git checkout" in done.stdout
+    said(done.stdout)
 
 
-def test_truncated_split_is_refused_and_nothing_else_is_lost(after_smoke: Path) -> None:
-    images = after_smoke / "results/data/emoji/line/images.npy"
-    times = images.stat()
-    images.write_bytes(images.read_bytes()[:-1000])
-    os.utime(images, ns=(times.st_atime_ns, times.st_mtime_ns))  # a damage that no time stamp shows
-    before = (after_smoke / FINETUNE / "seed-0/weights.safetensors").read_bytes()
-    done = snakemake(after_smoke, "--cores", "1", "--forcerun", "evaluate", *SMOKE, check=False)
+# What is damaged, the rule that reads it, and what else must stay as it was.
+DAMAGED = {
+    "data/emoji/line/images.npy": ("evaluate", f"{FINETUNE[8:]}/seed-0/weights.safetensors"),
+    "zeroshot/emoji-smoke/emoji-clip/head.safetensors": ("evaluate", f"{FINETUNE[8:]}/seed-0/weights.safetensors"),
+    "finetune/emoji-smoke/emoji-clip/ft/seed-1/weights.safetensors": ("evaluate", "tables/main.csv"),
+    "finetune/emoji-smoke/emoji-clip/ft/seed-1/record.json": ("evaluate", "tables/main.csv"),
+    "evaluate/emoji-smoke/emoji-clip/ft/predictions.parquet": ("make_tables", "figures/frontier.svg"),
+    "search/emoji-smoke/emoji-clip/autoft/search-0/round-1/shard-0.parquet": ("learn", "tables/main.csv"),
+    "search/emoji-smoke/emoji-clip/autoft/search-0/objective.yaml": ("finetune_learned", "tables/main.csv"),
+    "tables/main.csv": ("draw_figures", "tables/main.md"),
+}
+
+
+@pytest.mark.fault(
+    "damaged file",
+    "prepared images, head, weights, a record, predictions, trials, an objective or a table: cut off or a bit flipped, "
+    "at an unchanged time stamp",
+    "the job that reads it refuses; everything else stays; after deleting the file the run goes on to the same bytes",
+)
+@pytest.mark.parametrize("path", DAMAGED)
+def test_damaged_results_are_refused_and_made_again(smoke: Path, after_smoke: Path, path: str, said) -> None:
+    (rule, other), file = DAMAGED[path], after_smoke / "results" / path
+    content, times, before = bytearray(file.read_bytes()), file.stat(), (after_smoke / "results" / other).read_bytes()
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content[:-1] if path.endswith("npy") else content)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # a damage that no time stamp shows
+    done = snakemake(after_smoke, "--cores", "2", "--forcerun", rule, *SMOKE, check=False)
     assert done.returncode != 0
-    assert "images.npy does not match the digest" in done.stdout
-    assert "Delete the folder results/data/emoji/line and rerun" in done.stdout
-    assert (after_smoke / FINETUNE / "seed-0/weights.safetensors").read_bytes() == before
+    assert f"surefoot: results/{path} does not match the digest that results/manifests/" in done.stdout
+    assert "delete it and rerun snakemake" in done.stdout
+    said(done.stdout)
+    assert (after_smoke / "results" / other).read_bytes() == before
+    audited = snakemake(after_smoke, "--cores", "1", "verify", *SMOKE, check=False)
+    assert f"  results/{path}\n" in audited.stdout
+    if path == "tables/main.csv":  # one goes all the way
+        file.unlink()
+        snakemake(after_smoke, "--cores", "2", *SMOKE)
+        assert results(after_smoke) == results(smoke)
 
 
-def test_truncated_weights_are_refused(after_smoke: Path) -> None:
-    weights = after_smoke / FINETUNE / "seed-1/weights.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1000])
-    target = "results/evaluate/emoji-smoke/emoji-clip/ft/metrics.parquet"
-    done = snakemake(after_smoke, "--cores", "1", target, *SMOKE, check=False)
-    assert done.returncode != 0
-    assert "seed-1/weights.safetensors does not match its record" in done.stdout
+def test_every_file_of_a_run_is_accounted_for(smoke: Path) -> None:
+    """And each names a manifest with the same digest."""
+    found = snakemake(smoke, "--cores", "1", "verify", *SMOKE).stdout
+    assert "0 files are changed" in found and "0 files are made by no job" in found and "0 files are gone" in found
+    rows = pd.read_parquet(smoke / "results/evaluate/emoji-smoke/emoji-clip/ft/metrics.parquet")
+    for seed, runs in rows[rows["alpha"] == 1].groupby("seed")["run"]:
+        record = smoke / FINETUNE / f"seed-{seed}/record.json"
+        kept = json.loads((smoke / receipt(record.relative_to(smoke))).read_text())
+        manifest = json.loads((smoke / kept["manifest"]).read_text())
+        assert set(runs) == {run_digest(record)}
+        assert manifest["outputs"][str(record.relative_to(smoke))] == kept["sha256"] == sha256(record)
+        assert manifest["params"]["method"]["name"] == "ft" and manifest["params"]["code"]
 
 
-def test_nan_loss_is_named(after_smoke: Path) -> None:
+@pytest.mark.fault(
+    "numbers", "the loss is no number, or explodes beyond what a number can be", "the job ends and says where"
+)
+def test_nan_loss_is_named(after_smoke: Path, said) -> None:
     overlay = after_smoke / "overlay.yaml"
     overlay.write_text("methods: {ft: {recipes: {smoke: {learning_rate: 1.0e+30, clip_norm: null}}}}")
     target = f"{FINETUNE}/seed-0/weights.safetensors"
@@ -83,9 +127,10 @@ def test_nan_loss_is_named(after_smoke: Path) -> None:
     assert done.returncode != 0
     assert "surefoot: ft seed 0: the loss is nan" in done.stdout
     assert "lower the learning_rate" in done.stdout
+    said(done.stdout)
 
 
-def hit_in_training(folder: Path) -> subprocess.Popen:
+def hit_in_training(folder: Path, stdout: int = subprocess.DEVNULL) -> subprocess.Popen:
     """A live Snakemake process, leader of a group with its job, that is in the middle of training."""
     # Everything downstream of training is to be made again.
     for part in ("finetune/emoji-smoke", "evaluate", "tables", "figures"):
@@ -97,8 +142,9 @@ def hit_in_training(folder: Path) -> subprocess.Popen:
         cwd=folder,
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # background jobs ignore Ctrl-C
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     for _ in range(600):
         if state.exists() or running.poll() is not None:
@@ -124,6 +170,11 @@ def assert_goes_on(smoke: Path, folder: Path, whole: bool) -> None:
     assert not left, "saved states are left over (a search keeps its trials for a longer one)"
 
 
+@pytest.mark.fault(
+    "interruption",
+    "kill -9, Ctrl-C or TERM of a whole run in training",
+    "the same command goes on from the last saved step and ends with the bytes of a run that nobody hit",
+)
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_killed_run_goes_on_and_ends_with_the_same_bytes(smoke: Path, after_smoke: Path, kind: signal.Signals) -> None:
     running = hit_in_training(after_smoke)
@@ -134,8 +185,13 @@ def test_killed_run_goes_on_and_ends_with_the_same_bytes(smoke: Path, after_smok
     assert_goes_on(smoke, after_smoke, whole=kind == signal.SIGKILL)
 
 
+@pytest.mark.fault(
+    "interruption",
+    "Snakemake is killed, and its job lives on",
+    "the folder is not unlocked while the job lives, so that no two write the same file; then the run goes on",
+)
 @pytest.mark.parametrize("orphan", ["stopped", "finished"])
-def test_a_job_outlives_snakemake_without_a_second_writer(smoke: Path, after_smoke: Path, orphan: str) -> None:
+def test_a_job_outlives_snakemake_without_a_second_writer(smoke: Path, after_smoke: Path, orphan: str, said) -> None:
     running = hit_in_training(after_smoke)
     jobs = set(holders(after_smoke)) - {running.pid}
     assert jobs, "no job process to be orphaned"
@@ -146,6 +202,7 @@ def test_a_job_outlives_snakemake_without_a_second_writer(smoke: Path, after_smo
     try:
         done = unlock(after_smoke)
         assert done.returncode != 0 and f"kill {min(jobs)}" in done.stderr
+        said(done.stderr)
         assert any((after_smoke / ".snakemake/locks").iterdir()), "the lock is gone although a job lives"
     finally:
         for job in jobs:
@@ -158,6 +215,27 @@ def test_a_job_outlives_snakemake_without_a_second_writer(smoke: Path, after_smo
         time.sleep(0.1)
     assert (after_smoke / FINETUNE / "seed-2/weights.safetensors").exists() == (orphan == "finished")
     assert unlock(after_smoke).returncode == 0
+    assert_goes_on(smoke, after_smoke, whole=False)
+
+
+@pytest.mark.fault("interruption", "only a job is killed (-9), not Snakemake", "reported with its log; a rerun goes on")
+def test_a_killed_job_is_reported_and_a_rerun_goes_on(smoke: Path, after_smoke: Path) -> None:
+    running = hit_in_training(after_smoke, stdout=subprocess.PIPE)
+    for job in set(holders(after_smoke)) - {running.pid}:
+        os.kill(job, signal.SIGKILL)
+    out, _ = running.communicate(timeout=60)
+    assert running.returncode != 0
+    assert "Error in rule finetune" in out and "results/logs/finetune/emoji-smoke/emoji-clip/ft/seeds.log" in out
+    assert_goes_on(smoke, after_smoke, whole=False)
+
+
+@pytest.mark.fault("interruption", "a second run is started in the same folder", "refused; the first is not disturbed")
+def test_a_second_run_in_the_same_folder_is_refused(smoke: Path, after_smoke: Path, said) -> None:
+    running = hit_in_training(after_smoke)
+    done = snakemake(after_smoke, "--cores", "1", "--forceall", *SMOKE, check=False)
+    assert done.returncode != 0 and "Directory cannot be locked" in done.stdout
+    said(next(line for line in done.stdout.splitlines() if "Directory cannot be locked" in line))
+    assert running.wait(timeout=300) == 0
     assert_goes_on(smoke, after_smoke, whole=False)
 
 

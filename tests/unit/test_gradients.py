@@ -1,0 +1,153 @@
+"""Gradients of a step in one piece and in parts of the batch."""
+
+import pytest
+import torch
+
+from surefoot.clip import Classifier
+from surefoot.files import UserError
+from surefoot.gradients import Gradients
+from surefoot.objective import MIXES_IMAGES, TERMS, Context, Objective
+from surefoot.train import fit
+from surefoot.weights import Weights
+from tests.tiny import RECIPE, Bench, clone
+
+BOTH = ["image", "head"]
+HALVE = RECIPE.model_copy(update={"out_of_memory": "halve"})
+PLAIN = {"optimizer": "sgd", "learning_rate": 0.01}  # Adam divides by what rounding has changed
+
+
+def gradients_of(
+    classifier: Classifier, bench: Bench, term: str, parts: int, halve: bool = False
+) -> tuple[float, dict, dict]:
+    """Loss, terms and gradients of a step of seven images."""
+    run = bench.run({"train": BOTH, "objective": {term: 2.0, "l2zero": 0.5}})
+    weights, examples = Weights(classifier, run), run.examples
+    run.references.remember_start(weights.trained)
+    with torch.no_grad():
+        for tensor in weights.trained.values():  # off the start, where distances to it have no gradient
+            tensor.add_(torch.randn(tensor.shape, generator=torch.Generator().manual_seed(1)), alpha=0.1)
+    indices = next(examples.shuffled(7, 0, 0))
+    x, y = run.preprocess(examples.images(indices)), torch.from_numpy(examples.labels)[indices]
+    step = Gradients(Objective(run.training.objective), classifier, weights.trained, "mine", halve, parts)
+    loss, values = step(lambda part: Context(classifier, x[part], y[part], 0.1, weights.trained, run.references), 7)
+    return float(loss), values, {name: tensor.grad.clone() for name, tensor in weights.trained.items()}
+
+
+@pytest.mark.parametrize("term", sorted(TERMS.keys() - MIXES_IMAGES))
+def test_the_sum_of_the_parts_is_the_step(classifier: Classifier, bench: Bench, term: str) -> None:
+    start = clone(classifier.state_dict())
+    whole = gradients_of(classifier, bench, term, 1)
+    for parts in (2, 4, 7):
+        classifier.load_state_dict(start)
+        loss, values, gradients = gradients_of(classifier, bench, term, parts)
+        assert loss == pytest.approx(whole[0], rel=1e-5)
+        assert {key: float(value) for key, value in values.items()} == pytest.approx(
+            {key: float(value) for key, value in whole[1].items()}, rel=1e-5
+        )
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(gradient, whole[2][name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_term_that_compares_images_is_another_one_in_parts(classifier: Classifier, bench: Bench) -> None:
+    start = clone(classifier.state_dict())
+    whole = gradients_of(classifier, bench, "flyp", 1)
+    classifier.load_state_dict(start)
+    assert gradients_of(classifier, bench, "flyp", 2)[0] != pytest.approx(whole[0], rel=0.01)
+
+
+@pytest.fixture
+def small_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """No more than three images fit; the list gets the size of each attempt."""
+    encode, tried = Classifier.encode, []
+
+    def limited(self: Classifier, images: torch.Tensor) -> torch.Tensor:
+        tried.append(len(images))
+        if len(images) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return encode(self, images)
+
+    monkeypatch.setattr(Classifier, "encode", limited)
+    return tried
+
+
+@pytest.mark.fault(
+    "memory and GPUs",
+    "a step does not fit into the GPU, with out_of_memory: halve",
+    "steps are computed in 2, 4, … parts from then on, the same up to rounding; the record says in how many",
+)
+def test_out_of_memory_halves_until_a_step_fits(
+    classifier: Classifier, bench: Bench, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture, said
+) -> None:
+    start = clone(classifier.state_dict())
+    fit(classifier, bench.run({"train": BOTH}, RECIPE.model_copy(update=PLAIN), progress="whole"))
+    whole = clone(classifier.state_dict())
+    classifier.load_state_dict(start)
+    tried = request.getfixturevalue("small_memory")
+    history = fit(classifier, bench.run({"train": BOTH}, HALVE.model_copy(update=PLAIN), progress="parts"))
+    assert history.parts == 4 and tried[:4] == [8, 4, 2, 2] and max(tried[4:]) <= 3
+    assert "mine seed 0: out of memory; steps are computed in 4 parts from now on" in caplog.messages
+    said(caplog.messages[-1])
+    for key, tensor in classifier.state_dict().items():
+        torch.testing.assert_close(tensor, whole[key], rtol=1e-4, atol=1e-5)
+    assert not torch.equal(start["head.weight"], classifier.state_dict()["head.weight"])
+
+
+def test_what_failed_before_leaves_nothing_in_the_gradients(
+    classifier: Classifier, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory ends in the second of two parts, when the first has been added."""
+    start = clone(classifier.state_dict())
+    whole = gradients_of(classifier, bench, "ce", 4)
+    classifier.load_state_dict(start)
+    encode, calls = Classifier.encode, []
+
+    def ends(self: Classifier, images: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, images)
+
+    monkeypatch.setattr(Classifier, "encode", ends)
+    found = gradients_of(classifier, bench, "ce", 2, halve=True)
+    assert len(calls) == 2 + 4
+    for name, gradient in found[2].items():
+        assert torch.equal(gradient, whole[2][name])
+
+
+@pytest.mark.fault(
+    "memory and GPUs", "a step does not fit, with out_of_memory: stop (the default)", "the job ends; nothing is halved"
+)
+def test_out_of_memory_stops_unless_told_otherwise(
+    classifier: Classifier, bench: Bench, small_memory: list[int]
+) -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        fit(classifier, bench.run({"train": BOTH}))
+    assert small_memory == [8]
+
+
+@pytest.mark.fault(
+    "memory and GPUs",
+    "a step does not fit, and a term compares the images of a batch (flyp), or a batch norm trains",
+    "the job ends: in parts it would be another objective",
+)
+@pytest.mark.parametrize("why", ["batch norm", "flyp"])
+def test_what_compares_images_is_never_halved(
+    classifier: Classifier, bench: Bench, small_memory: list[int], why: str, said
+) -> None:
+    training = {"train": BOTH, "objective": {"ce": 1.0} | ({"flyp": 1.0} if why == "flyp" else {})}
+    if why == "batch norm":
+        classifier.image.add_module("norm", torch.nn.BatchNorm2d(3))
+    with pytest.raises(UserError, match=f"with {why} it cannot be computed in parts: lower batch_size") as told:
+        fit(classifier, bench.run(training, HALVE))
+    said(str(told.value))
+
+
+def test_a_single_image_that_does_not_fit_ends_the_job(
+    classifier: Classifier, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(self: Classifier, images: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Classifier, "encode", never)
+    with pytest.raises(torch.OutOfMemoryError):
+        fit(classifier, bench.run({"train": BOTH}, HALVE))

@@ -7,6 +7,7 @@ sys.path.insert(0, workflow.basedir)
 from snakemake.exceptions import WorkflowError
 
 from surefoot import flow
+from surefoot.budget import estimate
 from surefoot.config import parse_config
 from surefoot.files import UserError
 from surefoot.flow_search import Searches
@@ -17,6 +18,8 @@ try:
     PLAN = flow.Plan(parse_config(config))
     PLAN.check()
     SEARCHES = Searches(PLAN)
+    if workflow.dryrun and (budget := estimate(SEARCHES)):
+        print("\n".join(budget.lines(PLAN.config.estimate_tflops)), file=sys.stderr)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 except ModuleNotFoundError as error:

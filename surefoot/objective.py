@@ -222,8 +222,6 @@ TERMS: dict[str, Callable[[Context], torch.Tensor]] = {
     "kd": kd,
     "carft": carft,
 }
-# Terms that put the same images through the frozen zero-shot tower, so features of the trained one do not suffice.
-ON_IMAGES = {"lipsum", "kd", "carft"}
 # Terms that compare the images of a batch with each other, so a batch in parts would be another objective.
 MIXES_IMAGES = {"flyp"}
 FROM_START = {"l1init", "l2init"}

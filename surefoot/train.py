@@ -18,7 +18,8 @@ from surefoot.data import Examples
 from surefoot.files import UserError
 from surefoot.gradients import Gradients
 from surefoot.images import Crops, ahead
-from surefoot.objective import FROM_START, ON_IMAGES, Context, Objective
+from surefoot.names import ON_IMAGES
+from surefoot.objective import FROM_START, Context, Objective
 from surefoot.passes import encode
 from surefoot.rates import Factors, Rates
 from surefoot.references import References

@@ -1,0 +1,239 @@
+"""What an experiment on published data sets takes: images, GPU hours and disk, from cards and recipes before any of it
+runs.
+
+FLOPs are counted from the architecture (a multiplication and an addition are two), so hours scale with a stated speed of
+the GPU. Bounds that are not from recipes: a held-out validation set is taken for a tenth of the training set.
+No torch at import: the Snakefile imports this module.
+"""
+
+import importlib.util
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from surefoot import config
+from surefoot.flow import PUBLISHED, Plan
+from surefoot.flow_search import Searches
+from surefoot.names import ON_IMAGES
+from surefoot.task_entries import AnyTask
+from surefoot.tasks import Part, Task, family
+
+HELD_OUT = 0.1
+BACKWARD = 2  # times the forward pass
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a model: FLOPs of a forward pass of an image and of a text, parameters of the classifier, side of its input."""
+
+    image_flops: float
+    text_flops: float
+    parameters: float
+    side: int
+
+
+def transformer(tokens: int, width: int, layers: int) -> tuple[float, float]:
+    """FLOPs of a forward pass, and parameters, of a transformer with four times the width inside."""
+    return layers * tokens * (24 * width**2 + 4 * tokens * width), layers * 12 * width**2
+
+
+# Towers without a config: (FLOPs at their usual side, parameters, side), of torchvision's table and by hand.
+TOWERS = {"resnet50": (8.2e9, 25.6e6, 224), "resnet26": (0.11e9, 0.37e6, 32)}
+
+
+@cache
+def size_of(model: config.Model) -> Size | None:
+    """Size of a CLIP with a vision transformer, or of a tower; None for other architectures."""
+    if model.tower:
+        flops, parameters, side = TOWERS[model.tower]
+        own = model.image_size or side
+        return Size(flops * (own / side) ** 2, 0, parameters, own)
+    if model.folder:
+        found = json.loads(Path(model.folder, "open_clip_config.json").read_text())["model_cfg"]
+    else:
+        name = (model.architecture or "").removesuffix("-quickgelu")
+        folder = Path(importlib.util.find_spec("open_clip").origin).parent  # found, not imported: that takes seconds
+        path = folder / "model_configs" / f"{name}.json"
+        found = json.loads(path.read_text()) if path.is_file() else {}
+    vision, text = found.get("vision_cfg", {}), found.get("text_cfg", {})
+    if not isinstance(vision.get("layers"), int) or "patch_size" not in vision:
+        return None  # a ResNet of OpenAI's, or a tower of another library
+    side, patch, width = vision["image_size"], vision["patch_size"], vision["width"]
+    tokens = (side // patch) ** 2 + 1
+    image_flops, parameters = transformer(tokens, width, vision["layers"])
+    embedding = 3 * patch**2 * width
+    text_flops, _ = transformer(text["context_length"], text["width"], text["layers"])
+    parameters += embedding + (tokens + found["embed_dim"]) * width
+    return Size(image_flops + 2 * tokens * embedding, text_flops, parameters, side)
+
+
+def flops_per_image(size: Size, training: config.Training, augmented: bool) -> float:
+    """FLOPs that training spends on an image in a step: forward and backward, and what the terms ask for.
+
+    A frozen tower without augmentation encodes an image once, which counts as nothing beside an epoch.
+    """
+    asked = {term.partition("@")[0] for term, weight in training.objective.items() if weight}
+    towers = {"head", "logit_scale", "text"}
+    tuned = any(part not in towers for part in training.train)
+    found = size.image_flops * (1 + BACKWARD) if tuned else size.image_flops * augmented
+    found += size.image_flops * bool(asked & ON_IMAGES)
+    if "flyp" in asked:
+        found += size.text_flops * (1 + BACKWARD if "text" in training.train else 1)
+    return found
+
+
+class Counts:
+    """Numbers of images of a task, from what is known of its published splits."""
+
+    def __init__(self, task: Task, entry: AnyTask) -> None:
+        self.task, self.entry = task, entry
+        self.known = family(entry.family).SPLITS
+
+    def of(self, parts: Iterable[Part]) -> float:
+        """Images of some parts, at most."""
+        shots, found = getattr(self.entry, "shots", None), 0.0
+        training = {part.split for part in self.task.train}
+        for part in parts:
+            images = float(self.known[part.split].images)
+            if part.take:
+                images = min(images, (part.take[1] - part.take[0]) * len(self.task.classes))
+            elif part in self.task.train and shots:
+                images = min(images, shots * len(self.task.classes))
+            elif part.fold == "val" and part.split in training:
+                images *= HELD_OUT
+            found += images
+        return found
+
+    @property
+    def train(self) -> float:
+        """Training images."""
+        return self.of(self.task.train)
+
+    @property
+    def evaluated(self) -> float:
+        """Images of all eval sets."""
+        return sum(self.of(eval_set.parts) for eval_set in self.task.eval_sets)
+
+
+@dataclass
+class Budget:
+    """FLOPs by kind of work, bytes by kind of file, and what nothing is known of."""
+
+    flops: dict[str, float]
+    bytes: dict[str, float]
+    unknown: list[str]
+
+    def lines(self, tflops: float) -> list[str]:
+        """What a dry run prints."""
+        hours = {kind: flops / (tflops * 1e12) / 3600 for kind, flops in self.flops.items() if flops}
+        sizes = {kind: size / GB for kind, size in self.bytes.items() if size}
+        found = [
+            f"about {_told(sum(hours.values()))} GPU hours at {tflops:g} TFLOP/s (estimate_tflops; "
+            f"benchmarks/paper_scale.py measures yours): {_listed(hours)}",
+            f"about {_told(sum(sizes.values()))} GB of disk: {_listed(sizes)}",
+        ]
+        return found + ([f"not counted: {', '.join(self.unknown)}"] if self.unknown else [])
+
+
+def _told(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _listed(values: dict[str, float]) -> str:
+    return ", ".join(f"{kind} {_told(value)}" for kind, value in values.items())
+
+
+def estimate(searches: Searches) -> Budget | None:
+    """What a run takes from nothing; None where it has no published data set. Analyses of searches are left out."""
+    plan = searches.plan
+    tasks = [t for t in plan.shown_tasks() if plan.config.tasks[t].family in PUBLISHED]
+    if not tasks:
+        return None
+    found = Budget(dict.fromkeys(("training", "evaluation", "search", "adaptation"), 0.0), {}, [])
+    for task in tasks:
+        for model in plan.config.run.models:
+            if (size := size_of(plan.config.models[model])) is None:
+                found.unknown.append(f"work with {model}")
+                continue
+            counts = Counts(plan.tasks[task], plan.config.tasks[task])
+            if task in plan.config.run.tasks:
+                _add_runs(found, searches, counts, size)
+            if task in plan.config.surgical.tasks:
+                _add_adaptations(found, plan, counts, size)
+    _add_data(found, plan, tasks)
+    return found
+
+
+def _training(plan: Plan, method: str, recipe: str, counts: Counts, size: Size) -> float:
+    """FLOPs of one run of a method, without those of its base."""
+    training, how = plan.config.resolve(method, recipe)
+    images = how.steps * how.batch_size if how.steps else how.epochs * counts.train * training.share
+    once = size.image_flops * counts.train if training.train == ["head"] else 0.0
+    return once + images * flops_per_image(size, training, how.augmentation != config.Augmentation())
+
+
+def _add_runs(found: Budget, searches: Searches, counts: Counts, size: Size) -> None:
+    plan, recipe = searches.plan, counts.entry.recipe
+    run, methods, seeds = plan.config.run, plan.config.methods, len(plan.config.seeds)
+    wanted = [*run.methods, *run.baselines]
+    bases = [base for method in wanted if (base := methods[method].base) and base not in wanted]
+    runs = {method: seeds * (2 if method in run.pairs else 1) for method in dict.fromkeys([*wanted, *bases])}
+    for method, times in runs.items():
+        if plan.trained(method):
+            found.flops["training"] += times * _training(plan, method, recipe, counts, size)
+            found.bytes["weights"] = found.bytes.get("weights", 0.0) + times * 4 * size.parameters
+    one_pass = seeds * counts.evaluated * size.image_flops
+    for method in wanted:
+        moves = plan.trained(method) and methods[method].train != ["head"]
+        found.flops["evaluation"] += one_pass * (len(plan.config.alphas) if moves else 1)
+    how = plan.config.search
+    for space in map(plan.config.spaces.get, how.spaces):
+        training, trial = plan.config.resolve(space.method, recipe, space.trial)
+        keys = {key.partition(".")[2] for key in space.dimensions if key.startswith("objective.")}
+        widest = training.model_copy(update={"objective": training.objective | dict.fromkeys(keys, 1.0)})
+        images = trial.steps * trial.batch_size if trial.steps else trial.epochs * counts.train
+        each = images * flops_per_image(size, widest, True) + (space.images or 0) * size.image_flops
+        final = _training(plan, space.method, recipe, counts, size) + counts.evaluated * size.image_flops * len(
+            plan.config.alphas
+        )
+        found.flops["search"] += len(how.seeds) * (how.trials * each + how.final_seeds * final)
+
+
+def _add_adaptations(found: Budget, plan: Plan, counts: Counts, size: Size) -> None:
+    how, task = plan.config.surgical, counts.task
+    source = plan.config.tasks[plan.config.tasks[task.name].source or task.name]
+    if (plan.config.tasks[task.name].source or task.name) not in plan.config.run.tasks:
+        base = Counts(plan.tasks[plan.config.tasks[task.name].source or task.name], source)
+        found.flops["training"] += len(plan.config.seeds) * _training(plan, how.source, source.recipe, base, size)
+    for target in task.targets:
+        tested = counts.of(target.parts(1)["target_test"])
+        for method in how.methods:
+            training, recipe = plan.config.resolve(method, how.recipe)
+            images = sum(shots * len(task.classes) * recipe.epochs for shots in how.shots)
+            rates = len(how.learning_rates) if training.train else 0
+            runs = len(plan.config.seeds) * rates * images * flops_per_image(size, training, True)
+            passes = len(plan.config.seeds) * len(how.shots) * tested * size.image_flops
+            found.flops["adaptation"] += runs + passes
+
+
+def _add_data(found: Budget, plan: Plan, tasks: list[str]) -> None:
+    sources: dict[str, Any] = {}
+    prepared: dict[tuple[str, str], float] = {}
+    for name in tasks:
+        kind, task = plan.config.tasks[name].family, plan.tasks[name]
+        for split in task.splits:
+            how = family(kind).SPLITS[split]
+            sources[how.source] = family(kind).SOURCES[how.source]
+            if not how.stream:
+                prepared[task.dataset, split] = how.images * 3 * plan.config.image_size[kind] ** 2
+            if not how.images:
+                found.unknown.append(f"images of {split}")
+    found.bytes["archives"] = sum(file.size for source in sources.values() for file in source.files)
+    found.bytes["unpacked"] = sum(source.size for source in sources.values())
+    found.bytes["prepared"] = sum(prepared.values())
+    found.unknown += [f"size of {name}" for name, source in sources.items() if not source.size]
+    found.unknown = list(dict.fromkeys(found.unknown))

@@ -18,7 +18,7 @@ try:
     PLAN = flow.Plan(parse_config(config))
     PLAN.check()
     SEARCHES = Searches(PLAN)
-    if workflow.dryrun and (budget := estimate(SEARCHES)):
+    if workflow.output_settings.dryrun and (budget := estimate(SEARCHES)):
         print("\n".join(budget.lines(PLAN.config.estimate_tflops)), file=sys.stderr)
 except UserError as error:
     raise WorkflowError(str(error)) from None

@@ -1,8 +1,8 @@
 """What an experiment on published data sets takes: images, GPU hours and disk, from cards and recipes before any of it
 runs.
 
-FLOPs are counted from the architecture (a multiplication and an addition are two), so hours scale with a stated speed of
-the GPU. Bounds that are not from recipes: a held-out validation set is taken for a tenth of the training set.
+FLOPs are counted from the architecture (a multiplication and an addition are two), so hours scale with a stated speed
+of the GPU. Bounds that are not from recipes: a held-out validation set is taken for a tenth of the training set.
 No torch at import: the Snakefile imports this module.
 """
 
@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from surefoot import config
 from surefoot.flow import PUBLISHED, Plan
 from surefoot.flow_search import Searches
 from surefoot.names import ON_IMAGES
+from surefoot.sources import Source
 from surefoot.task_entries import AnyTask
 from surefoot.tasks import Part, Task, family
 
@@ -28,7 +28,7 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Size:
-    """Of a model: FLOPs of a forward pass of an image and of a text, parameters of the classifier, side of its input."""
+    """FLOPs of a forward pass of an image and of a text, parameters of the image tower, side of its input."""
 
     image_flops: float
     text_flops: float
@@ -140,6 +140,8 @@ class Budget:
 
 
 def _told(value: float) -> str:
+    if value < 0.1:
+        return "under 0.1"
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
@@ -205,10 +207,10 @@ def _add_runs(found: Budget, searches: Searches, counts: Counts, size: Size) -> 
 
 def _add_adaptations(found: Budget, plan: Plan, counts: Counts, size: Size) -> None:
     how, task = plan.config.surgical, counts.task
-    source = plan.config.tasks[plan.config.tasks[task.name].source or task.name]
-    if (plan.config.tasks[task.name].source or task.name) not in plan.config.run.tasks:
-        base = Counts(plan.tasks[plan.config.tasks[task.name].source or task.name], source)
-        found.flops["training"] += len(plan.config.seeds) * _training(plan, how.source, source.recipe, base, size)
+    if (source := counts.entry.source or task.name) not in plan.config.run.tasks:
+        entry = plan.config.tasks[source]
+        base = Counts(plan.tasks[source], entry)
+        found.flops["training"] += len(plan.config.seeds) * _training(plan, how.source, entry.recipe, base, size)
     for target in task.targets:
         tested = counts.of(target.parts(1)["target_test"])
         for method in how.methods:
@@ -221,7 +223,7 @@ def _add_adaptations(found: Budget, plan: Plan, counts: Counts, size: Size) -> N
 
 
 def _add_data(found: Budget, plan: Plan, tasks: list[str]) -> None:
-    sources: dict[str, Any] = {}
+    sources: dict[str, Source] = {}
     prepared: dict[tuple[str, str], float] = {}
     for name in tasks:
         kind, task = plan.config.tasks[name].family, plan.tasks[name]
@@ -233,7 +235,8 @@ def _add_data(found: Budget, plan: Plan, tasks: list[str]) -> None:
             if not how.images:
                 found.unknown.append(f"images of {split}")
     found.bytes["archives"] = sum(file.size for source in sources.values() for file in source.files)
-    found.bytes["unpacked"] = sum(source.size for source in sources.values())
+    # Images are hardly smaller in an archive.
+    found.bytes["unpacked"] = sum(source.size or sum(f.size for f in source.files) for source in sources.values())
     found.bytes["prepared"] = sum(prepared.values())
-    found.unknown += [f"size of {name}" for name, source in sources.items() if not source.size]
+    found.unknown += [f"size of {name}" for name, source in sources.items() if not any(f.size for f in source.files)]
     found.unknown = list(dict.fromkeys(found.unknown))

@@ -391,8 +391,8 @@ class Config(Section):
     estimate_tflops: float = Field(
         50,
         gt=0,
-        description="Sustained TFLOP/s of a GPU, for the hours that a dry run on published data prints. A guess for one "
-        "of 2020 or later: benchmarks/paper_scale.py measures images per second of yours.",
+        description="Sustained TFLOP/s of a GPU, for the hours that a dry run on published data prints. A guess for "
+        "GPUs since 2020: benchmarks/paper_scale.py measures images per second of yours.",
     )
     logit_axes: bool = Field(False, description="Draw the frontier on logit-scaled axes.")
     bootstrap: Bootstrap = Field(Bootstrap(), description="Intervals of the tables.")

@@ -1,0 +1,127 @@
+"""What an experiment takes: FLOPs against torch's own count, and sums against a case by hand."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+import yaml
+from snakemake.utils import update_config
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from surefoot import config
+from surefoot.budget import BACKWARD, TOWERS, Counts, Size, estimate, flops_per_image, size_of
+from surefoot.flow import Plan
+from surefoot.flow_search import Searches
+from surefoot.resnet import TOWERS as NETWORKS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def searches(experiment: str, *changes: dict[str, Any]) -> Searches:
+    merged: dict[str, Any] = {}
+    for name in ("config.yaml", f"experiments/{experiment}.yaml"):
+        update_config(merged, yaml.safe_load((ROOT / "config" / name).read_text()))
+    for change in changes:
+        update_config(merged, change)
+    return Searches(Plan(config.parse_config(merged)))
+
+
+@contextmanager
+def counted() -> Iterator[FlopCounterMode]:
+    """Without fused attention, which torch does not count on a CPU."""
+    with sdpa_kernel(SDPBackend.MATH), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        yield counter
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "ViT-L-14-336"])
+def test_a_models_size_is_what_torch_counts(name: str) -> None:
+    clip = open_clip.create_model(name, pretrained=None)
+    found = size_of(config.Model(architecture=name, pretrained="openai"))
+    with counted() as counter:
+        clip.encode_image(torch.empty(1, 3, found.side, found.side))
+    assert found.image_flops == pytest.approx(counter.get_total_flops(), rel=0.01)
+    with counted() as counter:
+        clip.encode_text(torch.zeros(1, 77, dtype=torch.long))
+    assert found.text_flops == pytest.approx(counter.get_total_flops(), rel=0.01)
+    assert found.parameters == pytest.approx(sum(p.numel() for p in clip.visual.parameters()), rel=0.01)
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_a_towers_size_is_what_torch_counts(name: str) -> None:
+    flops, parameters, side = TOWERS[name]
+    tower = NETWORKS[name].make()
+    with counted() as counter:
+        tower.eval()(torch.zeros(1, 3, side, side))
+    assert flops == pytest.approx(counter.get_total_flops(), rel=0.1)
+    assert parameters == pytest.approx(sum(p.numel() for p in tower.parameters()), rel=0.1)
+
+
+def test_the_embedded_clip_has_a_size_and_openais_resnets_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    found = size_of(config.Model(folder="resources/emoji-clip"))
+    assert found.side == 48 and found.image_flops == pytest.approx(29e6, rel=0.1)
+    assert size_of(config.Model(architecture="RN50", pretrained="openai")) is None
+
+
+def test_a_step_pays_for_what_its_terms_ask() -> None:
+    size = Size(100.0, 10.0, 0, 224)
+
+    def cost(augmented: bool = True, **training: Any) -> float:
+        return flops_per_image(size, config.Training.model_validate(training), augmented)
+
+    tune, both = ["image", "head"], ["image", "text", "head"]
+    assert cost(train=tune) == 100 * (1 + BACKWARD)
+    assert cost(train=["head"]) == 100 and cost(False, train=["head"]) == 0
+    assert cost(train=tune, objective={"ce": 1, "lipsum": 1, "kd": 1}) == 400, "the zero-shot pass is shared"
+    assert cost(train=tune, objective={"flyp": 1}) == 310 and cost(train=both, objective={"flyp": 1}) == 330
+    assert cost(train=tune, objective={"ce": 1, "lipsum": 0}) == 300
+
+
+def test_an_experiment_by_hand() -> None:
+    """ImageNet, one seed: FT and a linear probe on features that are encoded once, and the line on all test sets."""
+    found = searches("wise_ft")
+    plan, size = found.plan, size_of(found.plan.config.models["ViT-B-16"])
+    counts = Counts(plan.tasks["imagenet"], plan.config.tasks["imagenet"])
+    budget = estimate(found)
+    assert counts.train == 1_281_167
+    tests = 50_000 + 0.1 * 1_281_167 + 10_000 + 30_000 + 7_500 + 50_889 + 18_574
+    assert counts.evaluated == pytest.approx(tests, rel=0.01)
+    ft = 10 * 1_281_167 * 3 * size.image_flops
+    assert budget.flops["training"] == pytest.approx(ft + 1_281_167 * size.image_flops, rel=1e-6)
+    assert budget.flops["evaluation"] == pytest.approx((21 + 1 + 1) * counts.evaluated * size.image_flops)
+    assert budget.flops["search"] == 0
+    assert budget.bytes["weights"] == 2 * 4 * size.parameters
+    whole, halved = (float(budget.lines(tflops)[0].split()[1]) for tflops in (5, 10))
+    assert whole == pytest.approx(2 * halved, rel=0.05)
+
+
+def test_a_search_pays_for_trials_their_scores_and_the_final_run() -> None:
+    without = estimate(searches("autoft_imagenet", {"search": {"spaces": []}})).flops
+    one, two = (
+        estimate(searches("autoft_imagenet", {"search": {"spaces": ["ft-searched"], "trials": n}})).flops
+        for n in (100, 200)
+    )
+    size = size_of(config.Model(architecture="ViT-B-16", pretrained="openai"))
+    images = searches("autoft_imagenet").spaces["ft-searched"].images
+    trial = 100 * 512 * 3 * size.image_flops + (images or 0) * size.image_flops
+    assert two["search"] - one["search"] == pytest.approx(100 * trial)
+    assert without["search"] == 0 and one["training"] == without["training"]
+
+
+def test_what_has_no_published_data_has_no_estimate() -> None:
+    assert estimate(searches("smoke")) is None
+
+
+@pytest.mark.parametrize(
+    "path", sorted(p.stem for p in (ROOT / "config/experiments").glob("*.yaml") if "emoji" not in p.stem)
+)
+def test_every_experiment_can_be_told(path: str) -> None:
+    if budget := estimate(searches(path)) if path != "folder" else None:
+        hours, disk = budget.lines(50)[:2]
+        assert "GPU hours" in hours and "GB of disk" in disk
+        assert all(value >= 0 for value in [*budget.flops.values(), *budget.bytes.values()])

@@ -285,7 +285,7 @@ def test_every_method_moves_exactly_what_it_declares(
         assert moved == declared
     record = read_json(weights.with_name("record.json"))
     assert record["training_images"] == len(opened(task, folders).training(1, training.share))
-    assert set(record["history"]) == {"terms", "factors", "watched", "radii"}
+    assert set(record["history"]) == {"terms", "factors", "watched", "radii", "parts"}
     for terms in record["history"]["terms"]:
         assert set(terms) == set(training.objective) and np.isfinite(list(terms.values())).all()
 

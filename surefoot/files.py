@@ -34,12 +34,24 @@ def atomic(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.replace(path)
     except Exception as error:
-        # Other libraries' writers say it in their own kinds of errors, with the system's words.
-        if getattr(error, "errno", None) in UNWRITABLE or any(os.strerror(e) in str(error) for e in UNWRITABLE):
-            raise UserError(f"cannot write {path}: {error}; free space or mend permissions, then rerun") from error
+        if not isinstance(error, UserError) and (reason := _unwritable(error)):
+            raise UserError(f"cannot write {path}: {reason}; free space or mend permissions, then rerun") from error
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _unwritable(error: BaseException | None) -> BaseException | None:
+    """The error that says why a file cannot be written, if that is why.
+
+    Other libraries' writers say it in their own kinds of errors with the system's words, or (torch.save) fail anew while
+    they close the file.
+    """
+    while error is not None:
+        if getattr(error, "errno", None) in UNWRITABLE or any(os.strerror(e) in str(error) for e in UNWRITABLE):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def write_json(path: Path, content: Any) -> None:

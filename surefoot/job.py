@@ -1,5 +1,6 @@
 """What every script does around its one call: log, manifest, and errors that a person can read."""
 
+import gc
 import logging
 import os
 import signal
@@ -22,8 +23,10 @@ def job(snakemake: "Snakemake") -> Iterator[None]:
     """Write log records and errors to the rule's log, and its manifest; end with one clear message on a mistake.
 
     A UserError is printed without a traceback, here and in the log; any other error goes to the log in full. TERM ends
-    the job like Ctrl-C.
+    the job like Ctrl-C. What lives at the begin or the end is never garbage: without gc.freeze Python would look through
+    all modules for cycles, in every full collection and for a second when it leaves (benchmarks/startup.py).
     """
+    gc.freeze()
     log = Path(snakemake.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
@@ -69,6 +72,8 @@ def job(snakemake: "Snakemake") -> Iterator[None]:
             print(f"\nsurefoot: {error}\n{hint}\n", file=sys.stderr)
             sys.exit(1)
         raise
+    finally:
+        gc.freeze()
     logger.info("done in %.1f s, process %d", time.monotonic() - start, os.getpid())
 
 

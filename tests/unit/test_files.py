@@ -63,6 +63,7 @@ def test_a_full_disk_is_told_to_the_user_by_every_writer(tmp_path: Path) -> None
     progress = Resumable(tmp_path, "job")
     for name, write in {
         "state.pt": lambda: progress.save("state.pt", {"a": torch.zeros(1)}),
+        "large.pt": lambda: progress.save("large.pt", {"a": torch.zeros(10**6)}),  # fails twice: torch closes the file
         "a.json": lambda: write_json(tmp_path / "a.json", {}),
         "images.npy": lambda: write_split(tmp_path, np.zeros((1, 2, 2, 3), np.uint8), pd.DataFrame({"a": [1]}), {}),
     }.items():

@@ -44,7 +44,7 @@ def atomic(path: Path) -> Iterator[Path]:
 def _unwritable(error: BaseException | None) -> BaseException | None:
     """The error that says why a file cannot be written, if that is why.
 
-    Other libraries' writers say it in their own kinds of errors with the system's words, or (torch.save) fail anew while
+    Other libraries' writers say it in their own kinds of errors with the system's words, or (torch.save) fail anew when
     they close the file.
     """
     while error is not None:

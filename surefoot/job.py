@@ -23,8 +23,8 @@ def job(snakemake: "Snakemake") -> Iterator[None]:
     """Write log records and errors to the rule's log, and its manifest; end with one clear message on a mistake.
 
     A UserError is printed without a traceback, here and in the log; any other error goes to the log in full. TERM ends
-    the job like Ctrl-C. What lives at the begin or the end is never garbage: without gc.freeze Python would look through
-    all modules for cycles, in every full collection and for a second when it leaves (benchmarks/startup.py).
+    the job like Ctrl-C. What lives at begin and end is no garbage: without gc.freeze Python would look through all
+    modules for cycles, in every full collection and for a second when it leaves (benchmarks/startup.py).
     """
     gc.freeze()
     log = Path(snakemake.log[0])

@@ -49,7 +49,7 @@ def test_a_full_disk_is_told_and_a_rerun_finishes(smoke: Path, small_disk: Path,
     assert not list((small_disk / "results").rglob("*.part"))
     assert not (small_disk / WEIGHTS.format(2)).exists()
     filler.unlink()
-    snakemake(small_disk, "--cores", "2", *SMOKE)
+    snakemake(small_disk, "--cores", "1", WEIGHTS.format(0), *SMOKE)
     assert results(small_disk) == results(smoke)
 
 

@@ -47,6 +47,12 @@ into one array per split; ImageNet-size training sets stay files and are decoded
 are checked (`check_sizes: false` accepts others). What the loaders were tried on are small data sets fabricated in
 the real layouts; the files themselves have not been seen by the tests.
 
+## What a run will take
+
+`snakemake -n --configfile config/experiments/<name>.yaml` begins with the GPU hours and the disk that the experiment
+takes, counted from architectures, recipes and cards. Hours are those of a GPU that keeps `estimate_tflops`; what yours
+keeps, `benchmarks/paper_scale.py` measures.
+
 """
 
 

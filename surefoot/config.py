@@ -299,7 +299,9 @@ class Online(Section):
 class Comparison(Section):
     """Our numbers beside the published ones (config/published), where a task of the run has any."""
 
-    tolerance: float = Field(1.0, ge=0, description="Difference, in points, that still counts as reproduced.")
+    tolerance: float = Field(
+        1.0, ge=0, description="Difference that still counts as reproduced, in points (NLL: hundredths of a nat)."
+    )
     deviations: float = Field(
         2.0, ge=0, description="Or so many of their standard deviations, where they print one and it is larger."
     )

@@ -251,12 +251,12 @@ def draw_factors(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
 
 def comparison_points(table: pd.DataFrame) -> pd.DataFrame:
     """One row per pair of our and a published number."""
-    columns = ["task", "model", "label", "alpha", "eval_set", "value", "low", "high", "published", "std"]
+    columns = ["task", "model", "metric", "label", "alpha", "eval_set", "value", "low", "high", "published", "std"]
     return table[table["published"].notna()][[*columns, "verdict", "paper"]].reset_index(drop=True)
 
 
 def draw_comparison(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
-    """Ours against theirs, a panel per (task, model), a colour per test set; on the dashed line both are equal.
+    """Ours against theirs, a panel per (task, model, metric), a colour per test set; on the dashed line both are equal.
 
     Bars are our interval and their standard deviation; a cross where their number is not verified or has another
     protocol, which no verdict is given for.
@@ -265,8 +265,9 @@ def draw_comparison(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
         return plt.figure(figsize=(4, 1)).text(0.5, 0.5, "no published number to compare with", ha="center").figure
     sets = list(dict.fromkeys(points["eval_set"]))
     colour_of = dict(zip(sets, colours(len(sets)), strict=True))
-    figure, shown = panels(points.groupby(["task", "model"], sort=False), 6.0, 3.8)
-    for ((task, model), cell), axis in shown:
+    figure, shown = panels(points.groupby(["task", "model", "metric"], sort=False), 6.0, 3.8)
+    for ((task, model, metric), cell), axis in shown:
+        unit = "nats" if metric == "nll" else "%"
         ends = [cell[["value", "published"]].min().min(), cell[["value", "published"]].max().max()]
         axis.plot(ends, ends, "--", color="0.55", linewidth=1, zorder=0)
         for name, rows in cell.groupby("eval_set", sort=False):
@@ -283,7 +284,9 @@ def draw_comparison(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
                     elinewidth=0.8,
                 )
             axis.plot([], [], "o", color=colour_of[name], label=story["titles"].get(name, published_name(name)))
-        axis.set(title=f"{task}, {model}", xlabel="published (%)", ylabel="ours (%)")
+        axis.set(
+            title=f"{task}, {model}, {_metric_name(metric)}", xlabel=f"published ({unit})", ylabel=f"ours ({unit})"
+        )
         axis.legend(**BESIDE)
         axis.grid(True)
     return figure

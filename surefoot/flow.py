@@ -358,11 +358,9 @@ class Plan:
     @cached_property
     def published(self) -> list[str]:
         """Files of published numbers, where the run can have a number beside one of them; else none."""
-        known, run, files = self.config.tasks, self.config.run, published_files()
-        own = {task: {s.metric for s in self.tasks[task].eval_sets if s.metric} for task in self.shown_tasks()}
-        metrics = {task: {known[task].metric, *sets} for task, sets in own.items()}
+        run, files = self.config.run, published_files()
         methods = [*run.methods, *self.config.search.spaces, *self.config.surgical.methods]
-        found = can_meet(load_published(files), metrics, run.models, methods)
+        found = can_meet(load_published(files), self.shown_tasks(), run.models, methods)
         return [os.path.relpath(file) for file in files] if found else []
 
     @property

@@ -122,17 +122,11 @@ def _number(raw: dict[str, str], name: str, where: str) -> float | None:
         raise UserError(f"{where}: {name} is {raw[name]!r}, not a number") from None
 
 
-def can_meet(
-    rows: Iterable[Published], metrics: dict[str, set[str]], models: Iterable[str], methods: Iterable[str]
-) -> bool:
-    """Whether a run could have a number beside a published one; `metrics`: its tasks with those of their test sets."""
-    models, methods = set(models), set(methods)
+def can_meet(rows: Iterable[Published], tasks: Iterable[str], models: Iterable[str], methods: Iterable[str]) -> bool:
+    """Whether a run could have a number beside a published one."""
+    tasks, models, methods = set(tasks), set(models), set(methods)
     return any(
-        row.comparable != "no"
-        and row.metric in metrics.get(row.task, ())
-        and row.model in models
-        and row.method in methods
-        for row in rows
+        row.comparable != "no" and row.task in tasks and row.model in models and row.method in methods for row in rows
     )
 
 
@@ -140,8 +134,8 @@ def verdict(value: float, low: float, high: float, published: Published | None, 
     """How our `value` with its interval stands to a published one: the first of these that holds.
 
     "no published number"; "not verified": theirs is not; "other protocol": theirs is only roughly comparable;
-    "inside our interval"; "within tolerance": at most rule["tolerance"] points, or rule["deviations"] times their
-    standard deviation, away; "outside".
+    "inside our interval"; "within tolerance": at most rule["tolerance"] points (NLL: hundredths of a nat), or
+    rule["deviations"] times their standard deviation, away; "outside".
     """
     if published is None or published.value is None:
         return "no published number"
@@ -153,24 +147,29 @@ def verdict(value: float, low: float, high: float, published: Published | None, 
         return "inside our interval"
     # What is printed as ± is taken for a standard deviation only where the source says that it is one.
     deviation = published.std if published.std is not None and published.spread == "std" else 0.0
-    allowed = max(rule["tolerance"], rule["deviations"] * deviation)
+    point = 0.01 if published.metric == "nll" else 1.0
+    allowed = max(rule["tolerance"] * point, rule["deviations"] * deviation)
     # Published numbers have few decimals; without the slack 82.3 - 81.3 would be more than 1.
     return "within tolerance" if abs(value - published.value) <= allowed + 1e-9 else "outside"
 
 
-def compare(ours: "pd.DataFrame", published: Iterable[Published], rule: dict[str, float]) -> "pd.DataFrame":
-    """Our main table with every published number of the same model, method, alpha, test set and metric.
+def compare(
+    ours: "pd.DataFrame", further: "pd.DataFrame", published: Iterable[Published], rule: dict[str, float]
+) -> "pd.DataFrame":
+    """Our main table, and what else was measured, with every published number of the same quantity.
 
-    A plain method meets theirs at alpha 1, a fixed alpha the same alpha, the chosen alpha those of which only is known
-    that they are ensembled. Our mean over other test sets than all shifted ones has no interval.
+    The same are model, method, alpha, test set and metric. A plain method meets theirs at alpha 1, a fixed alpha the
+    same alpha, the chosen alpha those of which only is known that they are ensembled. Our mean over other test sets
+    than all shifted ones has no interval.
 
     Args:
         ours: rows of `tables.main_table`: task, model, method, label, alpha, eval_set, role, metric, value, low, high,
             seeds. Those of a (task, model) of which nothing is published are left out.
+        further: from `metric_rows`, in the same form; only what has a partner, and is not in `ours`, is shown.
         published: from `load_published`.
         rule: tolerance (points) and deviations, as in `verdict`.
 
-    Returns: a row per pair, and one for each of ours without partner (verdict "no published number").
+    Returns: a row per pair, and one for each of `ours` without partner (verdict "no published number").
     """
     import pandas as pd
 
@@ -184,14 +183,24 @@ def compare(ours: "pd.DataFrame", published: Iterable[Published], rule: dict[str
         sets = means.setdefault((row.task, row.model), [])
         if row.eval_set.startswith(MEAN) and row.eval_set not in sets:
             sets.append(row.eval_set)
-    found = []
-    for (task, model, _, label), rows in ours.groupby(["task", "model", "method", "label"], sort=False):
-        if (task, model) not in means:
-            continue
-        for name, cell in _cells(rows, means[task, model]):
-            ensemble, alpha = _ensemble(label, cell["alpha"])
-            key = (task, model, cell["method"], ensemble, alpha, name, cell["metric"])
-            found += [_pair(cell, theirs, rule) for theirs in by_key.get(key, [None])]
+
+    def pairs(table: "pd.DataFrame") -> list[dict[str, Any]]:
+        found = []
+        for (task, model, _, label), rows in table.groupby(["task", "model", "method", "label"], sort=False):
+            if (task, model) not in means:
+                continue
+            for name, cell in _cells(rows, means[task, model]):
+                ensemble, alpha = _ensemble(label, cell["alpha"])
+                key = (task, model, cell["method"], ensemble, alpha, name, cell["metric"])
+                found += [_pair(cell, theirs, rule) for theirs in by_key.get(key, [None])]
+        return found
+
+    found = pairs(ours)
+    quantity = ("task", "model", "method", "alpha", "eval_set", "metric")
+    known = {tuple(row[name] for name in quantity) for row in found if not row["label"].endswith(CHOSEN)}
+    for _, rows in further.groupby("metric", sort=False):
+        others = [row for row in pairs(rows) if "published" in row]
+        found += [row for row in others if tuple(row[name] for name in quantity) not in known]
     return pd.DataFrame(found, columns=PAIR)
 
 
@@ -241,6 +250,18 @@ def _pair(cell: dict[str, Any], theirs: Published | None, rule: dict[str, float]
     }
 
 
+def metric_rows(metrics: "pd.DataFrame", labels: dict[str, str]) -> "pd.DataFrame":
+    """The table of metrics in the form of the main table: every metric at every alpha, without intervals.
+
+    Alpha 0 is the zero-shot model whatever the method, so it is kept for zero-shot alone, which has no other.
+    """
+    rows = metrics[metrics["space"] == "weights"]
+    last = rows.groupby(["task", "model", "method"])["alpha"].transform("max")
+    rows = rows[(rows["alpha"] > 0) | (rows["alpha"] == last)]
+    between = rows["alpha"].map(lambda alpha: f", alpha {alpha:g}" if 0 < alpha < 1 else "")
+    return rows.assign(label=rows["method"].map(labels) + between, low=float("nan"), high=float("nan"))
+
+
 def surgical_rows(surgical: "pd.DataFrame", metrics: dict[str, str]) -> "pd.DataFrame":
     """The table of surgical fine-tuning in the form of the main table; `metrics`: surgical task -> main metric."""
     rows = surgical[surgical["eval_set"].isin(list(metrics))]
@@ -253,9 +274,12 @@ def printed(table: "pd.DataFrame") -> "pd.DataFrame":
     """The printed comparison: what has a published number."""
     rows = table[table["verdict"] != "no published number"]
 
+    def decimals(row: "pd.Series") -> int:
+        return 2 if row["metric"] == "nll" else 1
+
     def ours(row: "pd.Series") -> str:
-        interval = f" [{row['low']:.1f}, {row['high']:.1f}]" if row["low"] == row["low"] else ""
-        return f"{row['value']:.1f}{interval}"
+        ends = [f"{row[name]:.{decimals(row)}f}" for name in ("value", "low", "high")]
+        return f"{ends[0]} [{ends[1]}, {ends[2]}]" if row["low"] == row["low"] else ends[0]
 
     def theirs(row: "pd.Series") -> str:
         return f"{row['published']:g}" + (f" ± {row['std']:g}" if row["std"] == row["std"] else "")
@@ -264,11 +288,11 @@ def printed(table: "pd.DataFrame") -> "pd.DataFrame":
         "test set": [published_name(name) for name in rows["eval_set"]],
         "ours": [ours(row) for _, row in rows.iterrows()],
         "published": [theirs(row) for _, row in rows.iterrows()],
-        "difference": [f"{value:+.1f}" for value in rows["difference"]],
+        "difference": [f"{row['difference']:+.{decimals(row)}f}" for _, row in rows.iterrows()],
     }
     rows = rows.assign(**cells)
-    columns = ["task", "model", "label", "test set", "ours", "published", "difference", "verdict", "verification"]
-    return rows[[*columns, "paper", "table", "note"]].reset_index(drop=True)
+    columns = ["task", "model", "label", "test set", "metric", "ours", "published", "difference", "verdict"]
+    return rows[[*columns, "verification", "paper", "table", "note"]].reset_index(drop=True)
 
 
 def published_name(name: str) -> str:

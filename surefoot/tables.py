@@ -18,7 +18,7 @@ from surefoot.adaptations import (
     surgical_table,
 )
 from surefoot.files import atomic, read_json
-from surefoot.published import compare, load_published, printed, surgical_rows
+from surefoot.published import compare, load_published, metric_rows, printed, surgical_rows
 from surefoot.results import AVERAGE, Results, System, load_results
 from surefoot.searched import (
     costs_table,
@@ -352,7 +352,11 @@ def layout(name: str, table: pd.DataFrame, titles: dict[str, str]) -> pd.DataFra
     if "eval_set" in table:
         table = table.assign(eval_set=table["eval_set"].replace(titles))
     printed = LAYOUTS[name](table)
-    same = [column for column in ("task", "model", "shots") if column in printed and printed[column].nunique() == 1]
+    same = [
+        column
+        for column in ("task", "model", "shots", "metric")
+        if column in printed and printed[column].nunique() == 1
+    ]
     return printed.drop(columns=same)
 
 
@@ -403,8 +407,12 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
         ours = [tables["main"]]
         if "surgical" in tables:
             ours.append(surgical_rows(tables["surgical"], story["surgical"]["tasks"]))
-        numbers = load_published(files["published"])
-        tables["comparison"] = compare(pd.concat(ours, ignore_index=True), numbers, story["comparison"])
+        tables["comparison"] = compare(
+            pd.concat(ours, ignore_index=True),
+            metric_rows(tables["metrics"], story["labels"]),
+            load_published(files["published"]),
+            story["comparison"],
+        )
     return tables
 
 

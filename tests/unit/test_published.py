@@ -26,6 +26,7 @@ from surefoot.published import (
     can_meet,
     compare,
     load_published,
+    metric_rows,
     published_files,
     published_markdown,
     surgical_rows,
@@ -278,6 +279,9 @@ MAIN = pd.DataFrame(
 )
 
 
+NONE = MAIN.iloc[:0]
+
+
 def pairs(table: pd.DataFrame) -> list[tuple]:
     found = table[table["published"].notna()]
     return [
@@ -299,7 +303,7 @@ def test_ours_meet_the_numbers_of_the_same_model_alpha_and_test_set() -> None:
         ROW._replace(eval_set="r", value=66.0, model="ViT-B-32"),
         ROW._replace(eval_set="r", value=66.0, comparable="no", note="why"),
     ]
-    table = compare(MAIN, published, RULE)
+    table = compare(MAIN, NONE, published, RULE)
     assert pairs(table) == [
         ("Zero-shot", "id_test", 68.3, -0.3, "inside our interval"),
         ("FT", "id_test", 81.3, -0.3, "inside our interval"),
@@ -320,7 +324,7 @@ def test_means_are_of_the_sets_that_a_paper_names() -> None:
         ROW._replace(eval_set="mean:id_test+r+v2", value=72.9),  # TPGM's kind: (81 + 66 + 70) / 3
         ROW._replace(eval_set="mean:a+r+v2", value=60.0),  # we have no a
     ]
-    table = compare(MAIN, published, RULE)
+    table = compare(MAIN, NONE, published, RULE)
     assert pairs(table) == [
         ("FT", "average", 68.2, -0.2, "inside our interval"),
         ("FT", "mean:id_test+r+v2", 72.9, pytest.approx(217 / 3 - 72.9, abs=1e-6), "within tolerance"),
@@ -331,9 +335,43 @@ def test_means_are_of_the_sets_that_a_paper_names() -> None:
 def test_a_mean_of_several_metrics_meets_nothing() -> None:
     rows = MAIN.assign(metric=MAIN["metric"].where(MAIN["eval_set"] != "r", "all_frames"))
     published = [ROW._replace(eval_set="mean:r+v2", value=68.2), ROW._replace(eval_set="mean:id_test+r+v2", value=72.9)]
-    assert pairs(compare(rows, published, RULE)) == []
+    assert pairs(compare(rows, NONE, published, RULE)) == []
     theirs = ROW._replace(eval_set="r", metric="all_frames", value=66.1)
-    assert pairs(compare(rows, [theirs], RULE)) == [("FT", "r", 66.1, -0.1, "inside our interval")]
+    assert pairs(compare(rows, NONE, [theirs], RULE)) == [("FT", "r", 66.1, -0.1, "inside our interval")]
+
+
+def test_other_alphas_and_metrics_meet_theirs_without_an_interval() -> None:
+    """A table of metrics: alpha 0, 0.3 and 1 of a method, in two metrics; only weights count."""
+    columns = ["space", "method", "alpha", "metric", "eval_set", "role", "value"]
+    measured = [
+        ("weights", "ft", alpha, metric, name, role, value + alpha)
+        for metric, value in (("top1", 80.0), ("nll", 1.2))
+        for alpha in (0.0, 0.3, 1.0)
+        for name, role in (("id_test", "id_test"), ("v2", "ood_test"), ("average", "ood_test"))
+    ]
+    measured += [("outputs", "ft", 0.3, "nll", "id_test", "id_test", 0.5)]
+    measured += [("weights", "zeroshot", 0.0, "nll", "v2", "ood_test", 1.9)]
+    metrics = pd.DataFrame(measured, columns=columns).assign(task="imagenet", model="ViT-B-16", seeds=3)
+    published = [
+        ROW._replace(value=81.3),  # in the main table, with an interval
+        ROW._replace(ensemble="wise", alpha=0.3, value=80.1),
+        ROW._replace(ensemble="wise", alpha=0.3, eval_set="mean:v2", value=79.0),
+        ROW._replace(metric="nll", value=2.205),
+        ROW._replace(method="zeroshot", alpha=0.0, metric="nll", eval_set="v2", value=1.92),
+        ROW._replace(method="ft", ensemble="none", alpha=0.0, metric="nll", value=1.2),  # nobody's fine-tuned model
+    ]
+    table = compare(MAIN, metric_rows(metrics, {"ft": "FT", "zeroshot": "Zero-shot"}), published, RULE)
+    assert pairs(table) == [
+        ("FT", "id_test", 81.3, -0.3, "inside our interval"),
+        ("FT, alpha 0.3", "id_test", 80.1, 0.2, "within tolerance"),
+        ("FT, alpha 0.3", "average", 79.0, 1.3, "outside"),
+        ("FT", "id_test", 2.205, -0.005, "within tolerance"),
+        ("Zero-shot", "v2", 1.92, -0.02, "outside"),  # a point is a hundredth of a nat
+    ]
+    shown = layout("comparison", table, {})
+    assert list(shown["ours"]) == ["81.0 [80.5, 81.5]", "80.3", "80.3", "2.20", "1.90"]
+    assert list(shown["difference"]) == ["-0.3", "+0.2", "+1.3", "-0.00", "-0.02"]
+    assert list(shown["metric"]) == ["top1", "top1", "top1", "nll", "nll"]
 
 
 def test_labels_of_chosen_alphas_end_as_the_main_table_says() -> None:
@@ -343,7 +381,7 @@ def test_labels_of_chosen_alphas_end_as_the_main_table_says() -> None:
 
 
 def test_nothing_published_gives_an_empty_table_with_columns() -> None:
-    table = compare(MAIN, [], RULE)
+    table = compare(MAIN, NONE, [], RULE)
     assert table.empty and {"task", "value", "published", "verdict"} <= set(table.columns)
     assert layout("comparison", table, {}).empty
 
@@ -353,7 +391,7 @@ def test_the_printed_form() -> None:
         ROW._replace(value=81.3, std=0.2, spread="std"),
         ROW._replace(eval_set="mean:id_test+r+v2", value=72.9),
     ]
-    printed = layout("comparison", compare(MAIN, published, RULE), {"id_test": "ID test"})
+    printed = layout("comparison", compare(MAIN, NONE, published, RULE), {"id_test": "ID test"})
     assert printed.to_dict("records") == [
         {"label": "FT", "test set": "ID test", "ours": "81.0 [80.5, 81.5]", "published": "81.3 ± 0.2"}
         | {"difference": "-0.3", "verdict": "inside our interval", "verification": "verified"}
@@ -373,7 +411,7 @@ def test_adaptations_meet_published_ones() -> None:
         ]
     )
     theirs = ROW._replace(task="camelyon17", method="tune-first", eval_set="target_test", value=92.5)
-    table = compare(surgical_rows(surgical, {"camelyon17": "top1"}), [theirs], RULE)
+    table = compare(surgical_rows(surgical, {"camelyon17": "top1"}), NONE, [theirs], RULE)
     assert pairs(table) == [("First blocks, 5 images a class", "target_test", 92.5, 0.5, "inside our interval")]
 
 
@@ -399,14 +437,14 @@ def test_a_run_with_published_numbers_has_table_figure_and_rule(monkeypatch: pyt
     assert plan.published == [f"config/published/{path.name}" for path in published_files()]
     assert plan.tables[-1] == "comparison" and "comparison" in plan.figures
     assert build_story(plan)["comparison"] == RULE
-    assert imagenet_run(metric="mean_per_class").published == []
+    assert imagenet_run(metric="mean_per_class").published == plan.published  # top1 is measured beside it
     assert all((ROOT / "report" / f"{kind}-comparison.rst").is_file() for kind in ("table", "figure"))
 
 
 def test_what_a_run_can_meet() -> None:
-    run = {"metrics": {"imagenet": {"top1", "nll"}}, "models": ["ViT-B-16"], "methods": ["ft"]}
+    run = {"tasks": ["imagenet"], "models": ["ViT-B-16"], "methods": ["ft"]}
     assert can_meet([ROW], **run)
-    for change in ({"task": "cars"}, {"metric": "ece"}, {"model": "RN50"}, {"method": "lp"}, {"comparable": "no"}):
+    for change in ({"task": "cars"}, {"model": "RN50"}, {"method": "lp"}, {"comparable": "no"}):
         assert not can_meet([ROW._replace(**change)], **run)
 
 
@@ -449,7 +487,7 @@ def test_the_figure_of_nothing_is_drawn(tmp_path: Path) -> None:
     story = json.loads((GOLDEN / "story.json").read_text())
     story |= {"figures": ["comparison"], "surgical": {"tasks": {}}, "search": {"spaces": {}, "seeds": []}}
     (tmp_path / "metrics.csv").write_bytes((GOLDEN.parent / "expected" / "metrics.csv").read_bytes())
-    compare(MAIN, [ROW._replace(method="lp")], RULE).to_csv(tmp_path / "comparison.csv", index=False)
+    compare(MAIN, NONE, [ROW._replace(method="lp")], RULE).to_csv(tmp_path / "comparison.csv", index=False)
     draw_figures(tmp_path, story, tmp_path)
     assert (tmp_path / "comparison.png").is_file()
 

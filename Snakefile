@@ -27,6 +27,9 @@ include: "rules/export.smk"
 include: "rules/report.smk"
 
 
+keep_parsed()
+
+
 localrules:
     all,
     tables,

@@ -11,7 +11,7 @@ from surefoot.budget import estimate
 from surefoot.config import parse_config
 from surefoot.files import UserError
 from surefoot.flow_search import Searches
-from surefoot.fingerprint import code_digest
+from surefoot.fingerprint import code_digest, keep_parsed
 
 flow.share_library()
 try:

@@ -2,12 +2,20 @@
 
 import ast
 import hashlib
+import json
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+from surefoot.files import UserError, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 # What a user can write reaches a job as params, so a new key or method must not rerun what does not use it.
 LEFT_OUT = {"surefoot/config.py", "surefoot/spaces.py", "surefoot/task_entries.py"}
+# What modules came to, by the digest of their text: to parse all of them takes as long as to plan a run.
+KNOWN = Path(".snakemake", "surefoot_modules.json")
+_used: dict[str, list] = {}
 
 
 def code_digest(script: str, *others: str) -> str:
@@ -40,8 +48,19 @@ def _closure(start: Path) -> set[Path]:
 
 @cache
 def _parsed(path: Path) -> tuple[str, tuple[Path, ...]]:
-    """Normal form of a module's source, and the modules of this package that it imports."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    """Digest of the normal form of a module's source, and the modules of this package that it imports."""
+    text = path.read_bytes()
+    key = hashlib.sha256(text + sys.version.encode()).hexdigest()
+    _used[key] = normal, imported = _used.get(key) or _kept().get(key) or _normal(ast.parse(text))
+    modules = []
+    for name in imported:
+        base = ROOT.joinpath(*name.split("."))
+        modules += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
+    return normal, tuple(modules)
+
+
+def _normal(tree: ast.Module) -> list:
+    """Digest of a module without comments, docstrings and layout, and the names that it imports of this package."""
     imported = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -53,9 +72,20 @@ def _parsed(path: Path) -> tuple[str, tuple[Path, ...]]:
             node, clean=False
         ):
             node.body = node.body[1:] or [ast.Pass()]
-    modules = []
-    for name in sorted(imported):
-        if name.split(".")[0] == "surefoot":
-            base = ROOT.joinpath(*name.split("."))
-            modules += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
-    return ast.dump(tree), tuple(modules)
+    ours = sorted(name for name in imported if name.split(".")[0] == "surefoot")
+    return [hashlib.sha256(ast.dump(tree).encode()).hexdigest(), ours]
+
+
+@cache
+def _kept() -> dict[str, list]:
+    """What an earlier run kept; nothing if that cannot be read."""
+    with suppress(OSError, ValueError):
+        return json.loads((ROOT / KNOWN).read_text(encoding="utf-8"))
+    return {}
+
+
+def keep_parsed() -> None:
+    """Keep for the next run what the modules of this one came to; where nothing can be written, do without."""
+    if _used != _kept():
+        with suppress(UserError, OSError):
+            write_json(ROOT / KNOWN, _used)

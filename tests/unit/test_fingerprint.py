@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from surefoot import fingerprint
-from surefoot.fingerprint import code_digest
+from surefoot.fingerprint import code_digest, keep_parsed
 
 SCRIPTS = sorted(path.stem for path in (fingerprint.ROOT / "scripts").glob("*.py"))
 
@@ -20,12 +20,21 @@ def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], s
         shutil.copytree(fingerprint.ROOT / folder, tmp_path / folder, ignore=ignored)
     monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
 
+    monkeypatch.setattr(fingerprint, "_used", {})
+
     def fresh(script: str) -> str:
-        fingerprint._parsed.cache_clear()
+        forget()
         return code_digest(script)
 
     yield fresh
+    forget()
+
+
+def forget() -> None:
+    """As a new process knows nothing."""
+    fingerprint._used.clear()
     fingerprint._parsed.cache_clear()
+    fingerprint._kept.cache_clear()
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -106,3 +115,27 @@ def test_class_names_in_tables_count(digest: Callable[[str], str], tmp_path: Pat
     edit(tmp_path / "surefoot/tasks/data/imagenet.json", "tench", "tensch")
     assert digest("make_zero_shot_head") != heads
     assert digest("draw_figures") == figures
+
+
+def test_what_an_earlier_run_kept_is_not_parsed_again(
+    digest: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = digest("finetune")
+    keep_parsed()
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprint.ast, "parse", lambda text: pytest.fail("parsed again"))
+        assert digest("finetune") == before
+    edit(tmp_path / "surefoot/train.py", "def make_optimizer(", "ADDED = 1\n\n\ndef make_optimizer(")
+    assert digest("finetune") != before
+
+
+def test_without_what_was_kept_modules_are_parsed(digest: Callable[[str], str], tmp_path: Path) -> None:
+    before, kept = digest("finetune"), tmp_path / fingerprint.KNOWN
+    kept.parent.mkdir()
+    kept.write_text("{")
+    assert digest("finetune") == before
+    kept.unlink()
+    kept.parent.rmdir()
+    kept.parent.write_text("so that the folder cannot be made")
+    keep_parsed()
+    assert digest("finetune") == before

@@ -193,7 +193,7 @@ def _add_runs(found: Budget, searches: Searches, counts: Counts, size: Size) -> 
         moves = plan.trained(method) and methods[method].train != ["head"]
         found.flops["evaluation"] += one_pass * (len(plan.config.alphas) if moves else 1)
     how = plan.config.search
-    for space in map(plan.config.spaces.get, how.spaces):
+    for space in (plan.config.spaces[name].under(recipe) for name in how.spaces):
         training, trial = plan.config.resolve(space.method, recipe, space.trial)
         keys = {key.partition(".")[2] for key in space.dimensions if key.startswith("objective.")}
         widest = training.model_copy(update={"objective": training.objective | dict.fromkeys(keys, 1.0)})

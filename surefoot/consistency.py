@@ -44,6 +44,7 @@ def _unknown_names(config: "Config") -> Iterator[str]:
         *((f"methods.{n}.base", [entry.base], config.methods) for n, entry in config.methods.items() if entry.base),
         *((f"methods.{n}.recipes", entry.recipes, config.recipes) for n, entry in config.methods.items()),
         *((f"methods.{n}.grids", entry.grids, config.recipes) for n, entry in config.methods.items()),
+        *((f"spaces.{n}.recipes", entry.recipes, config.recipes) for n, entry in config.spaces.items()),
     ):
         for name in names:
             if name not in known:
@@ -186,6 +187,7 @@ def _searches(config: "Config") -> Iterator[str]:
         ):
             yield f"search.without.spaces: {name} learns no terms to leave out"
         for recipe in dict.fromkeys(config.tasks[task].recipe for task in config.run.tasks):
+            space = config.spaces[name].under(recipe)
             training, how = entry = [part.model_dump() for part in config.resolve(space.method, recipe)]
             if how["optimizer"] == "lbfgs" or not training["train"]:
                 yield f"spaces.{name}.method: {space.method} trains nothing by steps, so there is nothing to search"

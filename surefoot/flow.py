@@ -353,7 +353,9 @@ class Plan:
         surgical = SURGICAL_TABLES if self.config.surgical.tasks else ()
         searched = (*SEARCH_TABLES, *self.analyses) if self.config.search.spaces else ()
         compared = ("comparison",) if self.published else ()
-        return TABLES + searched + surgical + (("online",) if self.config.online.tasks else ()) + compared
+        shifted = [t for t in self.config.run.tasks if self.tasks[t].parts_of("ood_test")]
+        across = ("shifts",) if len(shifted) > 1 else ()
+        return TABLES + across + searched + surgical + (("online",) if self.config.online.tasks else ()) + compared
 
     @cached_property
     def published(self) -> list[str]:

@@ -32,7 +32,7 @@ class Searches:
     def space_entry(self, wildcards: Any) -> dict[str, Any]:
         """What a search reads of the config: the base method under the task's recipe, and what is varied around it."""
         config, task = self.plan.config, self.plan.config.tasks[wildcards.task]
-        space = self.spaces[wildcards.space]
+        space = self.spaces[wildcards.space].under(task.recipe)
         training, recipe = config.resolve(space.method, task.recipe)
         return {
             "name": wildcards.space,

@@ -13,6 +13,7 @@ from surefoot.tables import layout
 HERE = Path(__file__).resolve().parent
 TABLE_TITLES = {
     "main": "Methods on the test sets",
+    "shifts": "All shifted test sets of all tasks",
     "effects": "What the runs say about the papers' claims",
     "alpha": "How alpha is chosen",
     "ensembles": "Ensembles in weight space and in output space",

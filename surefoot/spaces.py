@@ -55,6 +55,13 @@ class Dimension(Section):
         return self
 
 
+class SpaceChanges(Section):
+    """What a search does otherwise under a recipe."""
+
+    images: int | None = Field(None, gt=1, description="Instead of spaces.<name>.images.")
+    trial: dict[str, Any] = Field({}, description="Instead of spaces.<name>.trial, replaced whole.")
+
+
 class Space(Section):
     """What a search varies around a method, and what it maximises (AutoFT, Choi et al. 2024)."""
 
@@ -91,6 +98,11 @@ class Space(Section):
         description="What the final run changes beside the winner's values; keep: best chooses the epoch on id_val.",
     )
 
+    recipes: dict[Name, SpaceChanges] = Field(
+        default={},
+        description="Per recipe name: images and trial where they differ, so that one run can have several tasks.",
+    )
+
     @model_validator(mode="after")
     def _free(self) -> "Space":
         if not any(isinstance(dimension, Dimension) for dimension in self.dimensions.values()):
@@ -98,6 +110,11 @@ class Space(Section):
         if isinstance(self.dimensions.get("seed"), float):
             raise ValueError("dimensions.seed: leave it out to search with the run's own seed")
         return self
+
+    def under(self, recipe: str) -> "Space":
+        """The space with what is otherwise under a recipe."""
+        changes = self.recipes.get(recipe, SpaceChanges())
+        return self.model_copy(update={name: getattr(changes, name) for name in changes.model_fields_set})
 
 
 class Lengths(Section):

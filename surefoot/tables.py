@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from surefoot.adaptations import (
@@ -18,6 +19,7 @@ from surefoot.adaptations import (
     surgical_table,
 )
 from surefoot.files import atomic, read_json
+from surefoot.intervals import interval
 from surefoot.published import compare, load_published, metric_rows, printed, surgical_rows
 from surefoot.results import AVERAGE, Results, System, load_results
 from surefoot.searched import (
@@ -61,6 +63,26 @@ def main_table(results: Results) -> pd.DataFrame:
         rows += [results.estimate(system, column) for column in results.columns]
         if results.has_line:
             rows.append(results.effective_robustness(system))
+    return pd.DataFrame(rows)
+
+
+def shifts_table(cells: list[Results]) -> pd.DataFrame:
+    """Method x every shifted test set of all tasks, and their plain mean (AutoFT: nine natural shifts).
+
+    Each set has its own main metric. Of methods that were run on every task. Tasks are resampled by themselves.
+    """
+    rows = []
+    for model in dict.fromkeys(cell.model for cell in cells):
+        here = [cell for cell in cells if cell.model == model and cell.ood_tests]
+        systems = [{system.label: system for system in main_systems(cell)} for cell in here]
+        for label in (label for label in systems[0] if all(label in known for known in systems)):
+            draws = []
+            for cell, known in zip(here, systems, strict=True):
+                rows += [cell.estimate(known[label], name) for name in cell.ood_tests]
+                draws += [cell.draws(known[label], name) for name in cell.ood_tests]
+            value, low, high = interval(np.mean(draws, axis=0), here[0].level)
+            mean = {"task": "", "eval_set": AVERAGE, "metric": "", "value": value, "low": low, "high": high}
+            rows.append(rows[-1] | mean)
     return pd.DataFrame(rows)
 
 
@@ -288,6 +310,12 @@ def _layout_surgical(table: pd.DataFrame) -> pd.DataFrame:
     return _wide(table.assign(**{"images a class": used}), ["model", "shots", *fewer, "label"])
 
 
+def _layout_shifts(table: pd.DataFrame) -> pd.DataFrame:
+    """A column per task and test set; alpha may differ between tasks."""
+    named = [f"{task}: {name}" if task else name for task, name in zip(table["task"], table["eval_set"], strict=True)]
+    return _wide(table.drop(columns="alpha").assign(eval_set=named), ["model", "label"])
+
+
 def _layout_search(table: pd.DataFrame) -> pd.DataFrame:
     wide = _wide(table, ["task", "model", "label", "alpha"])
     budgets = table.drop_duplicates(["task", "model", "label"]).drop(columns=["alpha"])
@@ -308,6 +336,7 @@ def _layout_trials(table: pd.DataFrame) -> pd.DataFrame:
 
 LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "main": lambda table: _wide(table, ["task", "model", "label", "alpha"]),
+    "shifts": _layout_shifts,
     "alpha": lambda table: _wide(table, ["task", "model", "method", "rule", "alpha"]),
     "ensembles": lambda table: _wide(table, ["task", "model", "label", "alpha"]),
     "effects": _layout_effects,
@@ -389,6 +418,8 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
         "cost": cost_table(files["meters"], files["adapt_meters"], files["search_meters"], files["inference"]),
         "methods": pd.DataFrame(story["methods"]),
     }
+    if len({cell.task for cell in cells if cell.ood_tests}) > 1:
+        tables["shifts"] = shifts_table(cells)
     if files["trials"]:
         found = load_adaptations(files["trials"], files["adapted"], story)
         tables |= {"surgical": surgical_table(found), "choices": choices_table(found)}

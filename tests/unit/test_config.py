@@ -89,6 +89,7 @@ def test_there_are_experiments() -> None:
         (put("tasks", "emoji-style", "recipe", value="emojj"), ["tasks.emoji-style.recipe", "did you mean 'emoji'"]),
         (put("tasks", "emoji-style", "family", value="emojis"), ["tasks.emoji-style.family", "did you mean 'emoji'"]),
         (put("tasks", "emoji-style", "metric", value="top2"), ["tasks.emoji-style.metric", "did you mean 'top1'"]),
+        (put("spaces", "autoft", "recipes", value={"emojj": {"images": 9}}), ["spaces.autoft.recipes", "mean 'emoji'"]),
         (put("methods", "ft", "train", value=["haed"]), ["methods.ft.train", "did you mean 'head'"]),
         (put("methods", "ft", "objective", value={"cee": 1}), ["methods.ft.objective", "'cee'", "'ce'"]),
         (put("methods", "ft", "objective", value={"ce": -1}), ["methods.ft.objective.ce"]),

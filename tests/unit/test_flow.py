@@ -10,6 +10,7 @@ from snakemake.utils import update_config
 from surefoot.config import parse_config
 from surefoot.files import UserError
 from surefoot.flow import Plan
+from surefoot.flow_search import Searches
 from surefoot.tasks.emoji_names import fold_part
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,6 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 def plan(**changes: object) -> Plan:
     raw = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     return Plan(parse_config({**raw, **changes}))
+
+
+def experiment(name: str) -> Plan:
+    raw = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    update_config(raw, yaml.safe_load((ROOT / f"config/experiments/{name}.yaml").read_text(encoding="utf-8")))
+    return Plan(parse_config(raw))
 
 
 @pytest.mark.parametrize("seeds", [[0, 1, 2], [0, 1, 2, 3, 4, 5], [7]])
@@ -75,3 +82,25 @@ def test_read_only_results_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(UserError, match="results/ is read-only"):
         plan().check()
+
+
+@pytest.mark.parametrize("other", ["autoft_imagenet", "autoft_cifar", "autoft_wilds"])
+def test_the_nine_shifts_share_the_runs_of_their_own_experiments(other: str) -> None:
+    """Equal entries make equal files, so nothing is trained twice."""
+    nine, alone = experiment("autoft_nine_shifts"), experiment(other)
+    shared = [m for m in nine.config.run.methods if m in alone.config.run.methods]
+    assert {"zeroshot", "ft", "l2-sp", "flyp"} <= set(shared)
+    for task in alone.config.run.tasks:
+        for method in shared:
+            here = nine.config.resolve(method, nine.config.tasks[task].recipe)
+            assert here == alone.config.resolve(method, alone.config.tasks[task].recipe), (task, method)
+        for space in ("autoft", "ft-searched"):
+            wildcards = SimpleNamespace(task=task, space=space)
+            assert Searches(nine).space_entry(wildcards) == Searches(alone).space_entry(wildcards), (task, space)
+
+
+def test_the_nine_shifts_are_in_one_table() -> None:
+    plan = experiment("autoft_nine_shifts")
+    shifts = [s.name for t in plan.config.run.tasks for s in plan.tasks[t].eval_sets if s.role == "ood_test"]
+    assert sorted(shifts) == ["a", "cifar10_1", "cifar10_2", "objectnet", "ood_test", "ood_test", "r", "sketch", "v2"]
+    assert "shifts" in plan.tables and "shifts" not in experiment("autoft_cifar").tables

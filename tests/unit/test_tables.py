@@ -19,6 +19,7 @@ from surefoot.tables import (
     layout,
     main_table,
     metrics_table,
+    shifts_table,
     to_latex,
     with_interval,
     write_tables,
@@ -103,6 +104,35 @@ def test_main_table_by_hand(results: Results) -> None:
             assert cell(table, label, name) == pytest.approx(percent(FT[name][index]), rel=1e-5)
         average = (percent(FT["line"][index]) + percent(FT["glyph"][index])) / 2
         assert cell(table, label, AVERAGE) == pytest.approx(average, rel=1e-5)
+
+
+def test_shifted_sets_of_all_tasks_by_hand(results: Results) -> None:
+    """Two tasks with two shifted sets each; the second lost FT on one of them, and has a method of its own."""
+    worse = FT | {"line": [(3, 1), (2, 1), (0, 0)]}
+    other = toy(worse)
+    story = STORY | {"tasks": STORY["tasks"] | {"other": STORY["tasks"]["toy"]}}
+    story["labels"] = STORY["labels"] | {"own": "Own"}
+    metrics, predictions = records("own", worse)
+    other = Results(
+        "other",
+        "m",
+        "mean_per_class",
+        story,
+        pd.concat([other.metrics, metrics], ignore_index=True),
+        other.predictions | {"own": predictions},
+    )
+    table = shifts_table([results, other])
+    assert list(dict.fromkeys(table["label"])) == ["Zero-shot", "FT", "FT + WiSE (0.5)", "FT + WiSE (ood_val)"]
+    fine_tuned = table[table["label"] == "FT"]
+    assert list(zip(fine_tuned["task"], fine_tuned["eval_set"], strict=True)) == [
+        *(("toy", "line"), ("toy", "glyph"), ("other", "line"), ("other", "glyph"), ("", AVERAGE))
+    ]
+    expected = [percent(r) for r in ((0, 1), (1, 0), (0, 0), (1, 0))]
+    assert list(fine_tuned["value"]) == pytest.approx([*expected, np.mean(expected)], rel=1e-5)
+    assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
+    shown = layout("shifts", table, {"line": "Line"})
+    assert list(shown.columns) == ["label", "toy: Line", "toy: glyph", "other: Line", "other: glyph", AVERAGE]
+    assert len(shown) == 4
 
 
 def test_intervals_hold_the_value_and_have_a_width(results: Results) -> None:

@@ -9,17 +9,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from surefoot.files import UserError
 from surefoot.provenance import Job, manifested
 
-if TYPE_CHECKING:
-    from snakemake.script import Snakemake
-
 
 @contextmanager
-def job(snakemake: "Snakemake") -> Iterator[None]:
+def job(snakemake: Any) -> Iterator[None]:
     """Write log records and errors to the rule's log, and its manifest; end with one clear message on a mistake.
 
     A UserError is printed without a traceback, here and in the log; any other error goes to the log in full. TERM ends

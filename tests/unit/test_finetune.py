@@ -250,7 +250,7 @@ def test_the_record_says_what_was_run(tune: Tuner, data: Data) -> None:
     assert (record["task"], record["seed"], record["code"], record["training_images"]) == ("tiny", 2, "code", 30)
     assert record["weights"] == sha256(result.weights) and record["data"] == data.digests
     assert record["method"]["training"]["rates"] == "rgn" and record["method"]["recipe"]["epochs"] == 3
-    assert set(record["history"]) == {"terms", "factors", "watched", "radii"}
+    assert set(record["history"]) == {"terms", "factors", "watched", "radii", "parts"}
     assert record["history"]["factors"] == [{"head.weight": 1.0}] * 3
     assert [set(epoch) for epoch in record["history"]["terms"]] == [{"ce", "hinge"}] * 3
     assert result.meter["resumed"] is False and "seconds" in result.meter and "seconds" not in record

@@ -167,7 +167,7 @@ METRICS = "results/evaluate/emoji-smoke/emoji-clip/ft/metrics.parquet"
 PRINTED = "results/logs/cluster/finetune-*.log"
 LOG = "results/logs/finetune/emoji-smoke/emoji-clip/ft/seeds.log"
 # Training takes long enough to be hit in the middle; status is asked often for the sake of the test's time.
-LONG = "{seeds: [0], methods: {ft: {recipes: {smoke: {epochs: 60}}}}}"
+LONG = "{seeds: [0], methods: {ft: {recipes: {smoke: {epochs: 120}}}}}"
 BROKEN = "{seeds: [0], methods: {ft: {recipes: {smoke: {learning_rate: 1.0e+30, clip_norm: null}}}}}"
 
 

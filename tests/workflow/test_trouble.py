@@ -237,7 +237,11 @@ def test_a_killed_job_is_reported_and_a_rerun_goes_on(smoke: Path, after_smoke: 
 @pytest.mark.fault("interruption", "a second run is started in the same folder", "refused; the first is not disturbed")
 def test_a_second_run_in_the_same_folder_is_refused(smoke: Path, after_smoke: Path, said) -> None:
     running = hit_in_training(after_smoke)
-    done = snakemake(after_smoke, "--cores", "1", "--forceall", *SMOKE, check=False)
+    running.send_signal(signal.SIGSTOP)  # so that it cannot end before the second looks
+    try:
+        done = snakemake(after_smoke, "--cores", "1", "--forceall", *SMOKE, check=False)
+    finally:
+        running.send_signal(signal.SIGCONT)
     assert done.returncode != 0 and "Directory cannot be locked" in done.stdout
     said(next(line for line in done.stdout.splitlines() if "Directory cannot be locked" in line))
     assert running.wait(timeout=300) == 0

@@ -72,7 +72,7 @@ def said(record_property: Callable[[str, object], None]) -> Callable[[str], None
     return keep
 
 
-def tester(row: str) -> str:
+def key_of(row: str) -> str:
     """The test that a row names."""
     return row.rsplit("`", 2)[1]
 

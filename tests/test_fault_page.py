@@ -2,14 +2,14 @@
 
 import pytest
 
-from tests.fault_table import PAGE, failed, marked, page, rows, tester
+from tests.fault_table import PAGE, failed, marked, page, rows, key_of
 
 
 def test_the_page_of_faults_is_what_the_tests_saw(request: pytest.FixtureRequest) -> None:
     """Rows of tests that did not run, or were skipped, stay as they are."""
     whole = request.config.args_source.name == "TESTPATHS" and not request.config.option.keyword
     lines = PAGE.read_text(encoding="utf-8").splitlines() if PAGE.is_file() else []
-    old = {tester(line): line for line in lines if line.endswith("` |")}
+    old = {key_of(line): line for line in lines if line.endswith("` |")}
     gone = old.keys() - marked.keys() if whole else set()
     if request.config.getoption("--write-faults"):
         old = {test: row for test, row in old.items() if test not in gone} | rows()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fault_table import PAGE, failed, marked, page, rows, key_of
+from tests.fault_table import PAGE, failed, key_of, marked, page, rows
 
 
 def test_the_page_of_faults_is_what_the_tests_saw(request: pytest.FixtureRequest) -> None:

@@ -83,16 +83,28 @@ def alpha_points(metrics: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
     return rows[lines][["task", "model", "method", "alpha", "eval_set", "role", "value"]].reset_index(drop=True)
 
 
+def _looks(points: pd.DataFrame) -> dict[str, tuple[Any, str]]:
+    """Method with a line -> colour and line style, the same in all figures of these points; neighbours differ in both.
+
+    A method that does not start from the zero-shot model is grey.
+    """
+    lines = [m for m, rows in points.groupby("method", sort=False) if rows["alpha"].nunique() > 1]
+    styles = [("-", "--", ":")[k % 3] for k in range(len(lines))]
+    grey = dict.fromkeys(points["method"], ("0.3", "-"))
+    return grey | dict(zip(lines, zip(colours(len(lines)), styles, strict=True), strict=True))
+
+
 def draw_frontier(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """ID against OOD: the WiSE-FT curve of each method from the zero-shot star to its fine-tuned square."""
-    labels, fixed = story["labels"], story["fixed_alpha"]
+    labels, fixed, looks = story["labels"], story["fixed_alpha"], _looks(points)
     figure, shown = panels(points.groupby(["task", "model"], sort=False), 4.6, 3.8)
     for ((task, model), cell), axis in shown:
-        lines = [m for m, rows in cell.groupby("method", sort=False) if len(rows) > 1]
-        for colour, method in zip(colours(len(lines)), lines, strict=True):
-            rows = cell[cell["method"] == method].sort_values("alpha")
+        for method, line in cell.groupby("method", sort=False):
+            if len(line) == 1:
+                continue
+            (colour, style), rows = looks[method], line.sort_values("alpha")
             x, y = rows["in_distribution"], rows["under_shift"]
-            axis.plot(x, y, "-o", color=colour, markersize=3, linewidth=1.2, label=labels[method])
+            axis.plot(x, y, style, marker="o", color=colour, markersize=3, linewidth=1.2, label=labels[method])
             half = rows[rows["alpha"] == fixed]
             axis.plot(half["in_distribution"], half["under_shift"], "D", color=colour, markersize=6)
             axis.plot(x.iloc[-1:], y.iloc[-1:], "s", color=colour, markersize=7)
@@ -136,18 +148,18 @@ def _draw_line(axis: plt.Axes, baselines: pd.DataFrame, published: dict[str, flo
 
 def draw_robustness(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """Effective robustness: the methods above the line of standard models, a point each for alpha 1 and zero-shot."""
-    labels = story["labels"]
+    labels, looks = story["labels"], _looks(points)
     figure, shown = panels(points.groupby(["task", "model"], sort=False), 4.6, 3.8)
     for ((task, model), cell), axis in shown:
         baselines = cell["method"].isin(story["baselines"])
         _draw_line(axis, cell[baselines], story["tasks"][task]["baseline_line"], cell)
         ends = cell[~baselines].loc[lambda rows: rows.groupby("method", sort=False)["alpha"].idxmax()]
-        for colour, (_, row) in zip(colours(len(ends)), ends.iterrows(), strict=True):
+        for _, row in ends.iterrows():
             shape = {"marker": "s", "markersize": 6} if row["alpha"] else {"marker": "*", "markersize": 11}
             where = (row["in_distribution"], row["under_shift"])
             axis.plot(
                 *where,
-                color=colour if row["alpha"] else "black",
+                color=looks[row["method"]][0] if row["alpha"] else "black",
                 linestyle="",
                 label=labels[row["method"]],
                 **shape,

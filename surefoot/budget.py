@@ -127,10 +127,17 @@ class Budget:
     bytes: dict[str, float]
     unknown: list[str]
 
+    def hours(self, tflops: float) -> dict[str, float]:
+        """GPU hours by kind of work at a speed."""
+        return {kind: flops / (tflops * 1e12) / 3600 for kind, flops in self.flops.items() if flops}
+
+    def gigabytes(self) -> dict[str, float]:
+        """Disk by kind of file."""
+        return {kind: size / GB for kind, size in self.bytes.items() if size}
+
     def lines(self, tflops: float) -> list[str]:
         """What a dry run prints."""
-        hours = {kind: flops / (tflops * 1e12) / 3600 for kind, flops in self.flops.items() if flops}
-        sizes = {kind: size / GB for kind, size in self.bytes.items() if size}
+        hours, sizes = self.hours(tflops), self.gigabytes()
         found = [
             f"about {_told(sum(hours.values()))} GPU hours at {tflops:g} TFLOP/s (estimate_tflops; "
             f"benchmarks/paper_scale.py measures yours): {_listed(hours)}",

@@ -14,6 +14,7 @@ import yaml
 
 from surefoot.config import Config, parse_config
 from surefoot.data_page import data_page
+from surefoot.experiments_page import experiments_page
 from surefoot.published import load_published, published_files, published_markdown
 from surefoot.story import besides, plain, trained
 
@@ -249,6 +250,7 @@ def main() -> None:
         "config/README.md": config_markdown(),
         "config/schema.json": schema_json(),
         "docs/data.md": data_page(),
+        "docs/experiments.md": experiments_page(),
         "docs/published.md": published_page(),
     }
     for name, text in pages.items():

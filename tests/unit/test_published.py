@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections import Counter
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from snakemake.utils import update_config
 
 from surefoot import docs
 from surefoot.config import METRIC_NAMES, parse_config
+from surefoot.experiments_page import first_sentence, meets, merge, plans
 from surefoot.figures import draw_figures
 from surefoot.files import UserError
 from surefoot.flow import Plan
@@ -452,23 +454,7 @@ def test_what_a_run_can_meet() -> None:
 def test_the_experiments_meet_all_comparable_numbers_but_these(numbers: list[Published]) -> None:
     """Which quantities the plans of the experiments measure, of those that somebody published."""
     left = {row for row in numbers if row.comparable != "no"}
-    for path in (ROOT / "config/experiments").glob("*.yaml"):
-        if "emoji" in path.stem or path.stem == "folder":
-            continue
-        raw = raw_config()
-        update_config(raw, yaml.safe_load(path.read_text(encoding="utf-8")))
-        plan = Plan(parse_config(raw))
-        run, methods = plan.config.run, {*plan.config.run.methods, *plan.config.search.spaces}
-        sets = {task: {s.name for s in plan.tasks[task].eval_sets} for task in run.tasks}
-        left -= {
-            row
-            for row in left
-            if row.model in run.models
-            and row.method in methods
-            and row.task in sets
-            and set(row.eval_set.removeprefix("mean:").split("+")) <= sets[row.task]
-            and row.alpha in (None, *plan.config.alphas)
-        }
+    left -= {row for plan in plans().values() for row in meets(plan, numbers)}
     assert Counter((row.task, row.model) for row in left) == {
         ("domainnet", "RN50"): 12,  # TPGM's own setting
         ("camelyon17", "ViT-B-16"): 6,  # adaptations whose source model is not known
@@ -480,6 +466,23 @@ def test_the_experiments_meet_all_comparable_numbers_but_these(numbers: list[Pub
         ("sst2", "ViT-B-16"): 1,  # our tasks of these have other names, by their number of labels
         ("pcam", "ViT-B-16"): 1,
     }
+
+
+def test_the_page_of_experiments_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8") == docs.experiments_page(), docs.REMAKE
+
+
+def test_configs_are_merged_as_snakemake_does() -> None:
+    base, changes = {"a": {"b": 1, "c": [1, 2]}, "d": 3}, {"a": {"c": [9], "e": {"f": 1}}, "d": {"g": 1}}
+    expected = deepcopy(base)
+    update_config(expected, changes)
+    assert merge(base, changes) == expected == {"a": {"b": 1, "c": [9], "e": {"f": 1}}, "d": {"g": 1}}
+
+
+def test_the_first_sentence_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("# A paper (Some et al. 2022) on\n# two data sets, at 0.5. More of it.\n#   a command\nkey: 1\n")
+    assert first_sentence(path) == "A paper (Some et al. 2022) on two data sets, at 0.5"
 
 
 def test_table_figure_and_report_from_records(tmp_path: Path) -> None:

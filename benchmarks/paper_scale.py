@@ -123,7 +123,7 @@ def report(
     decoding = len(examples) / timed(lambda: examples.images(positions, Crops((0.9, 1.0), 0, 0)))
     training, recipe = config.resolve("ft", "clip")
     crop = recipe.augmentation.model_copy(update={"crop": (0.9, 1.0)})
-    changes = {"batch_size": given.batch, "warmup": 0, "augmentation": crop}
+    changes = {"batch_size": given.batch, "warmup": 0, "augmentation": crop, "precision": given.precision}
 
     def train(training: Training, recipe: Recipe) -> Callable[[], object]:
         classifier = zero_shot_classifier(model, head, recipe.head).to(device)
@@ -155,7 +155,7 @@ def report(
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU, one thread"
     print(f"{given.model}, {sum(t.numel() for t in start.values()) / 1e6:.0f} M parameters trained, {where}")
     print(f"decoding and cropping     {decoding:9.1f} images/s with {len(os.sched_getaffinity(0))} threads")
-    print(f"training                  {trained:9.1f} images/s at batch {given.batch}")
+    print(f"training                  {trained:9.1f} images/s at batch {given.batch}, {given.precision}")
     print(f"inner steps of AutoFT     {searched:9.1f} images/s, all nine terms")
     print(f"evaluation                {evaluated:9.1f} images/s, counted at each of {len(alphas)} alphas")
     print(f"bound by                  {'decoding' if decoding < trained else 'the model'}")
@@ -174,6 +174,7 @@ if __name__ == "__main__":
     parser.add_argument("--images", type=int, default=64, help="fabricated images")
     parser.add_argument("--batch", type=int, default=8, help="images per step")
     parser.add_argument("--steps", type=int, default=2, help="training steps that are timed")
+    parser.add_argument("--precision", default="float32", help="of the towers in training: float32 or bfloat16")
     parser.add_argument("--alphas", type=int, default=21, help="models on the line")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:

@@ -175,7 +175,7 @@ class Classifier(nn.Module):
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Unit-norm image features [B, D] of preprocessed images."""
-        return F.normalize(self.image(images), dim=-1)
+        return F.normalize(self.image(images).float(), dim=-1)
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Logits [B, C] of unit-norm features."""

@@ -116,6 +116,11 @@ class Recipe(Section):
         description="Where a step does not fit into a GPU's memory: stop with a message, or compute it in halves, "
         "quarters, … and sum the gradients, the same up to rounding; not with flyp, nor where batch norms train.",
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="Of the image and text towers in training steps; bfloat16 takes less memory and suits GPUs since "
+        "2020. Weights, optimizer, head, terms and all evaluation stay in float32.",
+    )
     head: Head = Field(Head(), description="Convention of the classification head.")
 
 

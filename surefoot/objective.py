@@ -32,6 +32,7 @@ class Context:
         trained: the tensors in training by name.
         references: the zero-shot model, the text tower, captions and the start.
         step: optimizer step, which fixes what is drawn at random.
+        precision: of the towers; what follows them is in float32.
     """
 
     def __init__(
@@ -43,15 +44,21 @@ class Context:
         trained: dict[str, nn.Parameter] | None = None,
         references: "References | None" = None,
         step: int = 0,
+        precision: str = "float32",
     ) -> None:
         self.classifier, self.inputs, self.labels = classifier, inputs, labels
         self.label_smoothing, self.trained, self.step = label_smoothing, trained or {}, step
-        self.references = references
+        self.references, self.precision = references, precision
+
+    def towers(self) -> torch.autocast:
+        """Within it the towers compute in the step's precision, with weights in float32."""
+        return torch.autocast(self.inputs.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     @cached_property
     def features(self) -> torch.Tensor:
         """Unit-norm image features [B, D]."""
-        return self.inputs if self.inputs.ndim == 2 else self.classifier.encode(self.inputs)
+        with self.towers():
+            return self.inputs if self.inputs.ndim == 2 else self.classifier.encode(self.inputs)
 
     @cached_property
     def logits(self) -> torch.Tensor:
@@ -61,7 +68,7 @@ class Context:
     @cached_property
     def zero_shot_features(self) -> torch.Tensor:
         """Unit-norm features [B, D] of the same images by the frozen zero-shot tower."""
-        with torch.no_grad():
+        with torch.no_grad(), self.towers():
             return self.references.zero_shot.encode(self.inputs)
 
     @cached_property
@@ -73,7 +80,8 @@ class Context:
     @cached_property
     def caption_features(self) -> torch.Tensor:
         """Unit-norm features [B, D] of one caption per image."""
-        return self.references.caption_features(self.labels, self.step)
+        with self.towers():
+            return self.references.caption_features(self.labels, self.step)
 
     @cached_property
     def logit_scale(self) -> torch.Tensor:
@@ -183,7 +191,8 @@ def lipsum(context: Context) -> torch.Tensor:
     f, f0 (of the zero-shot tower) and g_m have unit norm and s is the pre-trained scale, as in the released code. The
     difference is taken before the product: v and v0 are large and nearly equal.
     """
-    texts = context.references.random_texts(context.step)
+    with context.towers():
+        texts = context.references.random_texts(context.step)
     gap = context.frozen_scale * (context.features - context.zero_shot_features).float() @ texts.float().T
     return gap.square().mean() / 2
 

@@ -56,7 +56,7 @@ class TextTower(nn.Module):
         x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
         x = text_global_pool(clip.ln_final(x), tokens, clip.text_pool_type, clip.text_eos_id)
         x = clip.text_projection(x) if isinstance(clip.text_projection, nn.Linear) else x @ clip.text_projection
-        return F.normalize(x, dim=-1)
+        return F.normalize(x.float(), dim=-1)
 
     def random_tokens(self, texts: int, length: int, stream: torch.Generator) -> torch.Tensor:
         """Random texts [T, length + 2]: independent uniform ids between the start and the end token (Lipsum-FT's code).

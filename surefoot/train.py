@@ -128,7 +128,14 @@ def fit(classifier: Classifier, run: Run) -> History:
                     group["lr"] = recipe.learning_rate * group["factor"] * rate(step, total, recipe)
                 loss, values = gradients(
                     lambda part, x=x, y=labels[indices], s=step: Context(
-                        classifier, x[part], y[part], recipe.label_smoothing, weights.trained, run.references, s
+                        classifier,
+                        x[part],
+                        y[part],
+                        recipe.label_smoothing,
+                        weights.trained,
+                        run.references,
+                        s,
+                        recipe.precision,
                     ),
                     len(indices),
                 )
@@ -218,7 +225,7 @@ def probe(
         x, y = inputs.batch(indices, step), labels[indices]
         for part in range(len(indices)) if per_image else [slice(None)]:
             chosen = slice(part, part + 1) if per_image else part
-            logits = Context(weights.classifier, x[chosen], y[chosen]).logits
+            logits = Context(weights.classifier, x[chosen], y[chosen], precision=run.recipe.precision).logits
             found = torch.autograd.grad(F.cross_entropy(logits, y[chosen]), tensors, allow_unused=True)
             yield {
                 name: torch.zeros_like(tensor) if g is None else g

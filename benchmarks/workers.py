@@ -36,6 +36,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "repository")
+        folder.mkdir()
         for part in COPIED:
             (shutil.copytree if (ROOT / part).is_dir() else shutil.copy2)(ROOT / part, folder / part)
         target = SEARCH.format(given.space)

@@ -1,7 +1,8 @@
 """What made each file: a manifest per job, and a receipt per file that says with which digest it was written.
 
 `results/manifests/…json` (named as the job's log) tells what ran, on what, where and when. `results/.receipts/…` holds
-for each output its digest and its manifest, so that who reads the file need not search for either.
+for each output its digest, its manifest and the digest of that (what ran on what, without where and when), so that who
+reads the file need not search for either.
 """
 
 import hashlib
@@ -70,19 +71,20 @@ def manifested(job: Job) -> Iterator[None]:
     params = json.loads(json.dumps(job.params, default=str))
     what = {"rule": job.rule, "wildcards": job.wildcards, "params": params, "inputs": inputs, "versions": versions()}
     outputs = {str(path): digest_of(path) for path in files_of(job.outputs)}
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     write_json(
         job.manifest,
         {
             **what,
-            "digest": hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest(),
+            "digest": digest,
             "outputs": outputs,
             "host": host(),
             "begin": begin.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - clock, 3),
         },
     )
-    for path, digest in outputs.items():
-        write_json(receipt(Path(path)), {"sha256": digest, "manifest": str(job.manifest)})
+    for path, written in outputs.items():
+        write_json(receipt(Path(path)), {"sha256": written, "manifest": str(job.manifest), "job": digest})
 
 
 def checked_digest(path: Path) -> str:

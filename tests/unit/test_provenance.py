@@ -48,6 +48,11 @@ def test_a_manifest_tells_what_was_read_and_written() -> None:
     assert found["params"] == {"code": "c0de", "seeds": [1, 2]} and found["wildcards"] == {"x": "one"}
     assert found["inputs"] == {"results/in.txt": sha256(Path("results/in.txt"))}
     assert found["outputs"] == {"results/a/out.txt": sha256(Path("results/a/out.txt"))}
+    assert read_json(receipt(Path("results/a/out.txt"))) == {
+        "sha256": sha256(Path("results/a/out.txt")),
+        "manifest": "results/manifests/one/a.json",
+        "job": found["digest"],
+    }
     assert {"torch", "snakemake", "python"} <= found["versions"].keys()
     assert found["host"]["cores"] >= 1 and found["seconds"] >= 0 and found["begin"].endswith("+00:00")
     assert os.uname().nodename not in found["host"].values(), "the machine's name is nobody's business"

@@ -13,7 +13,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("Snakefile", "rules", "scripts", "surefoot", "config", "profiles", "report", "resources")
+sys.path.insert(0, str(ROOT))
+
+from tests.workflow.conftest import copy_repository  # noqa: E402  (found through the line above)
+
 SEARCH = "results/search/emoji-style/emoji-clip/{}/search-0"
 
 
@@ -35,10 +38,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="repetitions")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name, "repository")
-        folder.mkdir()
-        for part in COPIED:
-            (shutil.copytree if (ROOT / part).is_dir() else shutil.copy2)(ROOT / part, folder / part)
+        folder = copy_repository(Path(name, "repository"))
         target = SEARCH.format(given.space)
         snakemake(folder, 2, 2, f"{target}/objective.yaml")  # with all that a search needs
         for _ in range(given.rounds):

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from surefoot.job import job, paths
-from surefoot.tables import KINDS, build_tables, write_tables
+from surefoot.layouts import write_tables
+from surefoot.tables import KINDS, build_tables
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

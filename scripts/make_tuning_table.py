@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from surefoot.job import job, paths
+from surefoot.layouts import write_tables
 from surefoot.results import read_records
-from surefoot.tables import tuning_table, write_tables
+from surefoot.tables import tuning_table
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

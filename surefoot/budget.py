@@ -139,21 +139,22 @@ class Budget:
         """What a dry run prints."""
         hours, sizes = self.hours(tflops), self.gigabytes()
         found = [
-            f"about {_told(sum(hours.values()))} GPU hours at {tflops:g} TFLOP/s (estimate_tflops; "
+            f"about {told(sum(hours.values()))} GPU hours at {tflops:g} TFLOP/s (estimate_tflops; "
             f"benchmarks/paper_scale.py measures yours): {_listed(hours)}",
-            f"about {_told(sum(sizes.values()))} GB of disk: {_listed(sizes)}",
+            f"about {told(sum(sizes.values()))} GB of disk: {_listed(sizes)}",
         ]
         return found + ([f"not counted: {', '.join(self.unknown)}"] if self.unknown else [])
 
 
-def _told(value: float) -> str:
+def told(value: float) -> str:
+    """A number as a reader needs it."""
     if value < 0.1:
         return "under 0.1"
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def _listed(values: dict[str, float]) -> str:
-    return ", ".join(f"{kind} {_told(value)}" for kind, value in values.items())
+    return ", ".join(f"{kind} {told(value)}" for kind, value in values.items())
 
 
 def estimate(searches: Searches) -> Budget | None:

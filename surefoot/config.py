@@ -118,8 +118,8 @@ class Recipe(Section):
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="Of the image and text towers in training steps; bfloat16 takes less memory and suits GPUs since "
-        "2020. Weights, optimizer, head, terms and all evaluation stay in float32.",
+        description="Of the image and text towers in training steps; bfloat16 is faster on hardware that "
+        "multiplies in it. Weights, optimizer, head, terms and all evaluation stay in float32.",
     )
     head: Head = Field(Head(), description="Convention of the classification head.")
 

@@ -1,19 +1,17 @@
 """docs/experiments.md: every experiment on published data, what it takes and what it meets. No torch."""
 
 import re
-from collections.abc import Iterable
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from surefoot.budget import estimate
+from surefoot.budget import estimate, told
 from surefoot.config import parse_config
 from surefoot.fingerprint import ROOT
 from surefoot.flow import Plan
 from surefoot.flow_search import Searches
-from surefoot.published import MEAN, TARGET, Published, load_published, published_files
+from surefoot.published import load_published, published_files
 
 INTRO = """\
 <!-- Made by `python -m surefoot.docs --write`; edit config/experiments or surefoot/experiments_page.py instead. -->
@@ -31,32 +29,17 @@ own.
 """
 
 
-def meets(plan: Plan, rows: Iterable[Published]) -> set[Published]:
-    """The comparable published numbers whose quantity a run measures."""
-    run, surgical, alphas = plan.config.run, plan.config.surgical, plan.config.alphas
-    methods = {*run.methods, *plan.config.search.spaces}
-    sets = {task: {s.name for s in plan.tasks[task].eval_sets} for task in run.tasks}
-
-    def measured(row: Published) -> bool:
-        if row.comparable == "no" or row.model not in run.models:
-            return False
-        if row.eval_set == TARGET:
-            return row.task in surgical.tasks and row.method in surgical.methods
-        tested = set(row.eval_set.removeprefix(MEAN).split("+")) <= sets.get(row.task, set())
-        return tested and row.method in methods and row.alpha in (None, *alphas)
-
-    return {row for row in rows if measured(row)}
+def plan_of(experiment: str) -> Plan:
+    """The plan of an experiment of this repository."""
+    found = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    changes = yaml.safe_load((ROOT / f"config/experiments/{experiment}.yaml").read_text(encoding="utf-8"))
+    return Plan(parse_config(merge(found, changes)))
 
 
 def plans() -> dict[str, Plan]:
     """Experiment -> plan, of those that need nothing of the user's own."""
-    default = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
-    found = {}
-    for path in sorted((ROOT / "config/experiments").glob("*.yaml")):
-        merged = merge(deepcopy(default), yaml.safe_load(path.read_text(encoding="utf-8")))
-        if path.stem != "folder":
-            found[path.stem] = Plan(parse_config(merged))
-    return found
+    names = sorted(path.stem for path in (ROOT / "config/experiments").glob("*.yaml"))
+    return {name: plan_of(name) for name in names if name != "folder"}
 
 
 def merge(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -76,11 +59,8 @@ def experiments_page() -> str:
         if (budget := estimate(Searches(plan))) is None:
             continue
         config = plan.config
-        methods = [
-            *config.run.methods,
-            *config.search.spaces,
-            *(config.surgical.methods if config.surgical.tasks else ()),
-        ]
+        arms = config.surgical.methods if config.surgical.tasks else []
+        methods = [*config.run.methods, *config.search.spaces, *arms]
         lines.append(
             [
                 f"[{name}](../config/experiments/{name}.yaml)",
@@ -88,18 +68,12 @@ def experiments_page() -> str:
                 ", ".join(plan.shown_tasks()),
                 ", ".join(config.run.models),
                 ", ".join(dict.fromkeys(methods)),
-                told(budget.hours(config.estimate_tflops)),
-                told(budget.gigabytes()),
-                str(len(meets(plan, numbers)) or ""),
+                told(sum(budget.hours(config.estimate_tflops).values())),
+                told(sum(budget.gigabytes().values())),
+                str(len(plan.meets(numbers)) or ""),
             ]
         )
     return INTRO + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def told(values: dict[str, float]) -> str:
-    """The sum of some values, as a reader needs it."""
-    total = sum(values.values())
-    return f"{total:,.0f}" if total >= 10 else f"{total:.1f}"
 
 
 def first_sentence(path: Path) -> str:

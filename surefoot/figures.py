@@ -309,7 +309,8 @@ def _metric(story: dict[str, Any], task: str) -> str:
 
 
 def _metric_name(metric: str) -> str:
-    return {"mean_per_class": "mean per class", "top1": "top-1", "macro_f1": "macro F1"}.get(metric, metric)
+    words = {"top1": "top-1", "macro_f1": "macro F1", "nll": "NLL", "ece": "ECE"}
+    return words.get(metric, metric.replace("_", " "))
 
 
 def _logit(axis: plt.Axes) -> None:

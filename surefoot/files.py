@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -26,7 +27,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
     Raises UserError when the folder cannot be written or the disk is full.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial, handled = path.with_name(f".{path.name}.{os.getpid()}.part"), sys.exception()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -34,20 +35,20 @@ def atomic(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.replace(path)
     except Exception as error:
-        if not isinstance(error, UserError) and (reason := _unwritable(error)):
+        if not isinstance(error, UserError) and (reason := _unwritable(error, handled)):
             raise UserError(f"cannot write {path}: {reason}; free space or mend permissions, then rerun") from error
         raise
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _unwritable(error: BaseException | None) -> BaseException | None:
-    """The error that says why a file cannot be written, if that is why.
+def _unwritable(error: BaseException | None, handled: BaseException | None) -> BaseException | None:
+    """The error that says why a file cannot be written, if that is why; `handled` is from before and says nothing.
 
     Other libraries' writers say it in their own kinds of errors with the system's words, or (torch.save) fail anew when
     they close the file.
     """
-    while error is not None:
+    while error not in (None, handled):
         if getattr(error, "errno", None) in UNWRITABLE or any(os.strerror(e) in str(error) for e in UNWRITABLE):
             return error
         error = error.__cause__ or error.__context__

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from surefoot import config
 from surefoot.files import UserError
 from surefoot.fingerprint import ROOT
-from surefoot.published import can_meet, load_published, published_files
+from surefoot.published import MEAN, TARGET, Published, load_published, published_files
 from surefoot.tasks import Task, build_task, family
 from surefoot.tasks.emoji_names import STYLES
 
@@ -360,10 +360,24 @@ class Plan:
     @cached_property
     def published(self) -> list[str]:
         """Files of published numbers, where the run can have a number beside one of them; else none."""
-        run, files = self.config.run, published_files()
-        methods = [*run.methods, *self.config.search.spaces, *self.config.surgical.methods]
-        found = can_meet(load_published(files), self.shown_tasks(), run.models, methods)
-        return [os.path.relpath(file) for file in files] if found else []
+        files = published_files()
+        return [os.path.relpath(file) for file in files] if self.meets(load_published(files)) else []
+
+    def meets(self, rows: Iterable[Published]) -> set[Published]:
+        """The comparable published numbers whose quantity the run measures."""
+        run, surgical, alphas = self.config.run, self.config.surgical, self.config.alphas
+        methods = {*run.methods, *self.config.search.spaces}
+        sets = {task: {s.name for s in self.tasks[task].eval_sets} for task in run.tasks}
+
+        def measured(row: Published) -> bool:
+            if row.comparable == "no" or row.model not in run.models:
+                return False
+            if row.eval_set == TARGET:
+                return row.task in surgical.tasks and row.method in surgical.methods
+            tested = set(row.eval_set.removeprefix(MEAN).split("+")) <= sets.get(row.task, set())
+            return tested and row.method in methods and row.alpha in (None, *alphas)
+
+        return {row for row in rows if measured(row)}
 
     @property
     def analyses(self) -> tuple[str, ...]:

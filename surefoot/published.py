@@ -122,14 +122,6 @@ def _number(raw: dict[str, str], name: str, where: str) -> float | None:
         raise UserError(f"{where}: {name} is {raw[name]!r}, not a number") from None
 
 
-def can_meet(rows: Iterable[Published], tasks: Iterable[str], models: Iterable[str], methods: Iterable[str]) -> bool:
-    """Whether a run could have a number beside a published one."""
-    tasks, models, methods = set(tasks), set(models), set(methods)
-    return any(
-        row.comparable != "no" and row.task in tasks and row.model in models and row.method in methods for row in rows
-    )
-
-
 def verdict(value: float, low: float, high: float, published: Published | None, rule: dict[str, float]) -> str:
     """How our `value` with its interval stands to a published one: the first of these that holds.
 

@@ -8,7 +8,7 @@ import jinja2
 import pandas as pd
 
 from surefoot.files import atomic
-from surefoot.tables import layout
+from surefoot.layouts import layout
 
 HERE = Path(__file__).resolve().parent
 TABLE_TITLES = {

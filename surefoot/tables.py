@@ -1,9 +1,5 @@
-"""Tables as pure functions of records: CSV for machines, Markdown and LaTeX for people.
+"""Tables as pure functions of records. Every table is a tidy frame; layouts.py says how it is printed."""
 
-Every table is a tidy frame; `layout` turns it into the one that is printed.
-"""
-
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +14,9 @@ from surefoot.adaptations import (
     surgical_effects,
     surgical_table,
 )
-from surefoot.files import atomic, read_json
+from surefoot.files import read_json
 from surefoot.intervals import interval
-from surefoot.published import compare, load_published, metric_rows, printed, surgical_rows
+from surefoot.published import compare, load_published, metric_rows, surgical_rows
 from surefoot.results import AVERAGE, Results, System, load_results
 from surefoot.searched import (
     costs_table,
@@ -271,124 +267,6 @@ def tuning_table(trials: pd.DataFrame, eval_set: str) -> pd.DataFrame:
     return wide.assign(seeds=trials["seed"].nunique(), chosen=wide.index.isin(first)).rename_axis(columns=None)
 
 
-def with_interval(row: pd.Series) -> str:
-    """'value [low, high]' with one decimal."""
-    return f"{row['value']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
-
-
-def _wide(table: pd.DataFrame, index: list[str]) -> pd.DataFrame:
-    table = table.assign(cell=table.apply(with_interval, axis=1))
-    if "alpha" in table:
-        table["alpha"] = table["alpha"].map("{:.2f}".format)
-    columns = list(dict.fromkeys(table["eval_set"]))
-    wide = table.pivot_table(index=index, columns="eval_set", values="cell", aggfunc="first", sort=False)
-    return wide[columns].reset_index().rename_axis(columns=None)
-
-
-def _layout_metrics(table: pd.DataFrame) -> pd.DataFrame:
-    ends = table[
-        (table["space"] == "weights") & table["alpha"].isin([0.0, 1.0]) & table["role"].isin(["id_test", "ood_test"])
-    ]
-    wide = ends.pivot_table(
-        index=["task", "model", "method", "alpha", "eval_set"], columns="metric", values="value", sort=False
-    )
-    return wide.round(2).reset_index().rename_axis(columns=None)
-
-
-def _layout_effects(table: pd.DataFrame) -> pd.DataFrame:
-    table = table.assign(
-        difference=table.apply(lambda row: f"{row['value']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]", axis=1)
-    )
-    named = table.rename(columns={"label": "model 1", "against": "model 2", "eval_set": "on"})
-    return named[["task", "model", "effect", "model 1", "model 2", "on", "difference", "verdict", "expected"]]
-
-
-def _layout_surgical(table: pd.DataFrame) -> pd.DataFrame:
-    """With what the classes really had, on average, where some have fewer images than were asked for."""
-    used = table["per_class"].map("{:.3g}".format)
-    fewer = ["images a class"] if (table["per_class"] < table["shots"]).any() else []
-    return _wide(table.assign(**{"images a class": used}), ["model", "shots", *fewer, "label"])
-
-
-def _layout_shifts(table: pd.DataFrame) -> pd.DataFrame:
-    """A column per task and test set; alpha may differ between tasks."""
-    named = [f"{task}: {name}" if task else name for task, name in zip(table["task"], table["eval_set"], strict=True)]
-    return _wide(table.drop(columns="alpha").assign(eval_set=named), ["model", "label"])
-
-
-def _layout_search(table: pd.DataFrame) -> pd.DataFrame:
-    wide = _wide(table, ["task", "model", "label", "alpha"])
-    budgets = table.drop_duplicates(["task", "model", "label"]).drop(columns=["alpha"])
-    columns = ["id_val_labels", "ood_val_labels", "trials", "steps_ratio"]
-    found = wide.merge(budgets[["task", "model", "label", *columns]], how="left")
-    for column, digits in zip(columns, (0, 0, 0, 1), strict=True):
-        found[column] = found[column].map(lambda value, digits=digits: "" if pd.isna(value) else f"{value:.{digits}f}")
-    return found
-
-
-def _layout_trials(table: pd.DataFrame) -> pd.DataFrame:
-    table = table.assign(done=table["state"] == "done")
-    found = table.groupby(["task", "model", "space", "search_seed"], sort=False).agg(
-        trials=("number", "size"), done=("done", "sum"), best=("score", "max"), median=("score", "median")
-    )
-    return found.round(1).reset_index()
-
-
-LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
-    "main": lambda table: _wide(table, ["task", "model", "label", "alpha"]),
-    "shifts": _layout_shifts,
-    "alpha": lambda table: _wide(table, ["task", "model", "method", "rule", "alpha"]),
-    "ensembles": lambda table: _wide(table, ["task", "model", "label", "alpha"]),
-    "effects": _layout_effects,
-    "metrics": _layout_metrics,
-    "cost": lambda table: table,
-    "methods": lambda table: table,
-    "surgical": lambda table: _layout_surgical(table),
-    "choices": lambda table: table.round(1),
-    "factors": lambda table: table.round(3),
-    "online": lambda table: _wide(table, ["model", "label"]),
-    "search": lambda table: _layout_search(table),
-    "learned": lambda table: (
-        table.pivot_table(
-            index=["task", "model", "space", "search_seed", "trial", "score"],
-            columns="key",
-            values="learned",
-            aggfunc="first",
-            sort=False,
-        )
-        .reset_index()
-        .rename_axis(columns=None)
-    ),
-    "trials": lambda table: _layout_trials(table),
-    "importances": lambda table: (
-        table.pivot_table(index=["task", "model", "space"], columns="key", values="importance", sort=False)
-        .round(3)
-        .reset_index()
-        .rename_axis(columns=None)
-    ),
-    "lengths": lambda table: table.round(2),
-    "without": lambda table: table.round(1),
-    "comparison": lambda table: printed(table),
-    "tuning": lambda table: table.drop(columns="point").round(1),
-}
-
-
-def layout(name: str, table: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
-    """The printed form of a tidy table: columns that say the same in every row are dropped.
-
-    `titles` are the printed names of eval sets.
-    """
-    if "eval_set" in table:
-        table = table.assign(eval_set=table["eval_set"].replace(titles))
-    printed = LAYOUTS[name](table)
-    same = [
-        column
-        for column in ("task", "model", "shots", "metric")
-        if column in printed and printed[column].nunique() == 1
-    ]
-    return printed.drop(columns=same)
-
-
 KINDS = (
     *("metrics", "predictions", "meters", "adapt_meters", "inference", "trials", "adapted", "factors", "online"),
     *("objectives", "searches", "search_meters", "finals", "lengths", "without", "published"),
@@ -445,29 +323,3 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
             story["comparison"],
         )
     return tables
-
-
-def write_tables(tables: dict[str, pd.DataFrame], titles: dict[str, str], folder: Path) -> None:
-    """Write every table as CSV (tidy), Markdown and LaTeX (printed)."""
-    for name, table in tables.items():
-        printed = layout(name, table, titles).fillna("")
-        with atomic(folder / f"{name}.csv") as partial:
-            table.to_csv(partial, index=False, float_format="%.6g")
-        with atomic(folder / f"{name}.md") as partial:
-            partial.write_text(printed.to_markdown(index=False, floatfmt="g") + "\n", encoding="utf-8")
-        with atomic(folder / f"{name}.tex") as partial:
-            partial.write_text(to_latex(printed), encoding="utf-8")
-
-
-def to_latex(printed: pd.DataFrame) -> str:
-    """A booktabs table with escaped text."""
-    escaped = printed.map(lambda cell: _escape(str(cell)))
-    escaped.columns = [_escape(str(column)) for column in printed.columns]
-    return escaped.to_latex(index=False, column_format="l" * len(printed.columns))
-
-
-_LATEX = {"†": "\\textdagger{}", "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
-
-
-def _escape(text: str) -> str:
-    return text.translate(str.maketrans(_LATEX | {character: f"\\{character}" for character in "&%$#_{}"}))

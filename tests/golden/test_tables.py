@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from surefoot.tables import KINDS, build_tables, write_tables
+from surefoot.layouts import write_tables
+from surefoot.tables import KINDS, build_tables
 
 HERE = Path(__file__).resolve().parent
 RECORDS, EXPECTED = HERE / "records", HERE / "expected"

@@ -17,7 +17,7 @@ from surefoot.adaptations import (
     surgical_effects,
     surgical_table,
 )
-from surefoot.tables import layout
+from surefoot.layouts import layout
 
 TASKS = {"shake": "corrupt", "swap": "flip"}
 STORY: dict[str, Any] = {

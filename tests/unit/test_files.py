@@ -80,6 +80,15 @@ def test_the_errors_of_safetensors_are_understood(tmp_path: Path, code: int) -> 
         raise SafetensorError(f"Error while serializing: I/O error: {os.strerror(code)} (os error {code})")
 
 
+def test_an_error_from_before_is_not_taken_for_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no number"):
+        try:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except PermissionError:
+            with atomic(tmp_path / "x"):
+                raise ValueError("no number") from None
+
+
 def test_an_error_of_another_kind_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no drawing"), atomic(tmp_path / "x"):
         raise FileNotFoundError("no drawing")

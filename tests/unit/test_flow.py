@@ -8,6 +8,7 @@ import yaml
 from snakemake.utils import update_config
 
 from surefoot.config import parse_config
+from surefoot.experiments_page import plan_of
 from surefoot.files import UserError
 from surefoot.flow import Plan
 from surefoot.flow_search import Searches
@@ -19,12 +20,6 @@ ROOT = Path(__file__).resolve().parents[2]
 def plan(**changes: object) -> Plan:
     raw = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     return Plan(parse_config({**raw, **changes}))
-
-
-def experiment(name: str) -> Plan:
-    raw = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
-    update_config(raw, yaml.safe_load((ROOT / f"config/experiments/{name}.yaml").read_text(encoding="utf-8")))
-    return Plan(parse_config(raw))
 
 
 @pytest.mark.parametrize("seeds", [[0, 1, 2], [0, 1, 2, 3, 4, 5], [7]])
@@ -87,7 +82,7 @@ def test_read_only_results_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("other", ["autoft_imagenet", "autoft_cifar", "autoft_wilds"])
 def test_the_nine_shifts_share_the_runs_of_their_own_experiments(other: str) -> None:
     """Equal entries make equal files, so nothing is trained twice."""
-    nine, alone = experiment("autoft_nine_shifts"), experiment(other)
+    nine, alone = plan_of("autoft_nine_shifts"), plan_of(other)
     shared = [m for m in nine.config.run.methods if m in alone.config.run.methods]
     assert {"zeroshot", "ft", "l2-sp", "flyp"} <= set(shared)
     for task in alone.config.run.tasks:
@@ -100,7 +95,7 @@ def test_the_nine_shifts_share_the_runs_of_their_own_experiments(other: str) -> 
 
 
 def test_the_nine_shifts_are_in_one_table() -> None:
-    plan = experiment("autoft_nine_shifts")
+    plan = plan_of("autoft_nine_shifts")
     shifts = [s.name for t in plan.config.run.tasks for s in plan.tasks[t].eval_sets if s.role == "ood_test"]
     assert sorted(shifts) == ["a", "cifar10_1", "cifar10_2", "objectnet", "ood_test", "ood_test", "r", "sketch", "v2"]
-    assert "shifts" in plan.tables and "shifts" not in experiment("autoft_cifar").tables
+    assert "shifts" in plan.tables and "shifts" not in plan_of("autoft_cifar").tables

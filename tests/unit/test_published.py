@@ -4,21 +4,19 @@ import csv
 import json
 import re
 from collections import Counter
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
-from snakemake.utils import update_config
 
 from surefoot import docs
 from surefoot.config import METRIC_NAMES, parse_config
-from surefoot.experiments_page import first_sentence, meets, merge, plans
 from surefoot.figures import draw_figures
 from surefoot.files import UserError
 from surefoot.flow import Plan
+from surefoot.layouts import layout, write_tables
 from surefoot.published import (
     CHOSEN,
     COLUMNS,
@@ -26,7 +24,6 @@ from surefoot.published import (
     VERDICTS,
     VERIFICATIONS,
     Published,
-    can_meet,
     compare,
     load_published,
     metric_rows,
@@ -37,7 +34,7 @@ from surefoot.published import (
 )
 from surefoot.report import write_report
 from surefoot.story import build_story
-from surefoot.tables import KINDS, build_tables, layout, write_tables
+from surefoot.tables import KINDS, build_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "records"
@@ -442,47 +439,6 @@ def test_a_run_with_published_numbers_has_table_figure_and_rule(monkeypatch: pyt
     assert build_story(plan)["comparison"] == RULE
     assert imagenet_run(metric="mean_per_class").published == plan.published  # top1 is measured beside it
     assert all((ROOT / "report" / f"{kind}-comparison.rst").is_file() for kind in ("table", "figure"))
-
-
-def test_what_a_run_can_meet() -> None:
-    run = {"tasks": ["imagenet"], "models": ["ViT-B-16"], "methods": ["ft"]}
-    assert can_meet([ROW], **run)
-    for change in ({"task": "cars"}, {"model": "RN50"}, {"method": "lp"}, {"comparable": "no"}):
-        assert not can_meet([ROW._replace(**change)], **run)
-
-
-def test_the_experiments_meet_all_comparable_numbers_but_these(numbers: list[Published]) -> None:
-    """Which quantities the plans of the experiments measure, of those that somebody published."""
-    left = {row for row in numbers if row.comparable != "no"}
-    left -= {row for plan in plans().values() for row in meets(plan, numbers)}
-    assert Counter((row.task, row.model) for row in left) == {
-        ("domainnet", "RN50"): 12,  # TPGM's own setting
-        ("camelyon17", "ViT-B-16"): 6,  # adaptations whose source model is not known
-        ("fmow", "ViT-B-16"): 6,
-        ("imagenet", "ViT-L-14"): 2,  # FLYP's
-        ("iwildcam", "ViT-L-14-336"): 1,  # leaderboard rows, and one of CIFAR-10
-        ("fmow", "ViT-L-14-336"): 1,
-        ("cifar10", "ViT-L-14-336"): 1,
-        ("sst2", "ViT-B-16"): 1,  # our tasks of these have other names, by their number of labels
-        ("pcam", "ViT-B-16"): 1,
-    }
-
-
-def test_the_page_of_experiments_is_up_to_date() -> None:
-    assert (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8") == docs.experiments_page(), docs.REMAKE
-
-
-def test_configs_are_merged_as_snakemake_does() -> None:
-    base, changes = {"a": {"b": 1, "c": [1, 2]}, "d": 3}, {"a": {"c": [9], "e": {"f": 1}}, "d": {"g": 1}}
-    expected = deepcopy(base)
-    update_config(expected, changes)
-    assert merge(base, changes) == expected == {"a": {"b": 1, "c": [9], "e": {"f": 1}}, "d": {"g": 1}}
-
-
-def test_the_first_sentence_of_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "x.yaml"
-    path.write_text("# A paper (Some et al. 2022) on\n# two data sets, at 0.5. More of it.\n#   a command\nkey: 1\n")
-    assert first_sentence(path) == "A paper (Some et al. 2022) on two data sets, at 0.5"
 
 
 def test_table_figure_and_report_from_records(tmp_path: Path) -> None:

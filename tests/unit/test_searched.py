@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from surefoot.layouts import layout, write_tables
 from surefoot.searched import costs_table, learned_table, lengths_table, without_table
-from surefoot.tables import layout, write_tables
 from surefoot.trials import running_best
 
 ABOUT = {"task": "t", "model": "m", "space": "s", "search_seed": 0}

@@ -10,19 +10,16 @@ import yaml
 
 from surefoot.figures import frontier_points
 from surefoot.files import write_json
+from surefoot.layouts import layout, to_latex, with_interval, write_tables
 from surefoot.results import AVERAGE, Results, System
 from surefoot.tables import (
     alpha_table,
     cost_table,
     effects_table,
     ensembles_table,
-    layout,
     main_table,
     metrics_table,
     shifts_table,
-    to_latex,
-    with_interval,
-    write_tables,
 )
 from surefoot.task_entries import AnyTask, Line
 

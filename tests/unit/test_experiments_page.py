@@ -1,0 +1,95 @@
+"""The page of experiments, and which published numbers each experiment meets."""
+
+from collections import Counter
+from copy import deepcopy
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from snakemake.utils import update_config
+
+from surefoot import docs
+from surefoot.config import METRIC_NAMES
+from surefoot.experiments_page import first_sentence, merge, plan_of, plans
+from surefoot.fingerprint import ROOT
+from surefoot.flow import Plan
+from surefoot.published import CHOSEN, compare, load_published, metric_rows, published_files
+from surefoot.results import AVERAGE
+
+NUMBERS = load_published(published_files())
+RULE = {"tolerance": 1.0, "deviations": 2.0}
+
+
+def test_the_experiments_meet_all_comparable_numbers_but_these() -> None:
+    """Which quantities the plans of the experiments measure, of those that somebody published."""
+    left = {row for row in NUMBERS if row.comparable != "no"}
+    left -= {row for plan in plans().values() for row in plan.meets(NUMBERS)}
+    assert Counter((row.task, row.model) for row in left) == {
+        ("domainnet", "RN50"): 12,  # TPGM's own setting
+        ("camelyon17", "ViT-B-16"): 6,  # adaptations whose source model is not known
+        ("fmow", "ViT-B-16"): 6,
+        ("imagenet", "ViT-L-14"): 2,  # FLYP's
+        ("iwildcam", "ViT-L-14-336"): 1,  # leaderboard rows, and one of CIFAR-10
+        ("fmow", "ViT-L-14-336"): 1,
+        ("cifar10", "ViT-L-14-336"): 1,
+        ("sst2", "ViT-B-16"): 1,  # our tasks of these have other names, by their number of labels
+        ("pcam", "ViT-B-16"): 1,
+    }
+
+
+def test_the_page_of_experiments_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8") == docs.experiments_page(), docs.REMAKE
+
+
+def test_configs_are_merged_as_snakemake_does() -> None:
+    base, changes = {"a": {"b": 1, "c": [1, 2]}, "d": 3}, {"a": {"c": [9], "e": {"f": 1}}, "d": {"g": 1}}
+    expected = deepcopy(base)
+    update_config(expected, changes)
+    assert merge(base, changes) == expected == {"a": {"b": 1, "c": [9], "e": {"f": 1}}, "d": {"g": 1}}
+
+
+def test_the_first_sentence_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("# A paper (Some et al. 2022) on\n# two data sets, at 0.5. More of it.\n#   a command\nkey: 1\n")
+    assert first_sentence(path) == "A paper (Some et al. 2022) on two data sets, at 0.5"
+
+
+def measured(plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A main table and a table of metrics as the run would make them, with zeros."""
+    config, main, metrics = plan.config, [], []
+    for task in config.run.tasks:
+        sets = [(s.name, s.role, s.metric or config.tasks[task].metric) for s in plan.tasks[task].eval_sets]
+        sets += [(AVERAGE, "ood_test", config.tasks[task].metric)]
+        for model in config.run.models:
+            for method in [*config.run.methods, *config.search.spaces]:
+                zero_shot = method == "zeroshot"
+                named = {"task": task, "model": model, "method": method, "seeds": 1, "value": 0.0}
+                alphas = [0.0] if zero_shot else config.alphas
+                for name, role, metric in sets:
+                    cell = named | {"eval_set": name, "role": role}
+                    metrics += [
+                        cell | {"space": "weights", "alpha": alpha, "metric": each}
+                        for alpha in alphas
+                        for each in METRIC_NAMES
+                    ]
+                    labels = {method: alphas[-1]} if zero_shot else {method: 1.0, f"{method} + WiSE (0.5)": 0.5}
+                    labels |= {} if zero_shot else {method + CHOSEN[1]: 0.3}
+                    main += [
+                        cell | {"label": label, "alpha": alpha, "metric": metric, "low": 0.0, "high": 0.0}
+                        for label, alpha in labels.items()
+                        if role in ("id_test", "ood_test")
+                    ]
+    return pd.DataFrame(main), pd.DataFrame(metrics)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in plans() if "emoji" not in name and name != "smoke"))
+def test_the_table_shows_what_a_plan_says_that_it_meets(name: str) -> None:
+    """The table of the run, from made-up measurements, against the plan, which has measured nothing."""
+    plan = plan_of(name)
+    main, metrics = measured(plan)
+    labels = {method: method for method in set(metrics["method"])}
+    shown = compare(main, metric_rows(metrics, labels), NUMBERS, RULE)
+    shown = shown[shown["published"].notna()]
+    expected = Counter((r.paper, r.table, r.task, r.model, r.method, r.metric, r.value) for r in plan.meets(NUMBERS))
+    keys = ["paper", "table", "task", "model", "method", "metric", "published"]
+    assert Counter(shown[keys].itertuples(index=False, name=None)) == expected

@@ -206,7 +206,8 @@ def _add_runs(found: Budget, searches: Searches, counts: Counts, size: Size) -> 
         keys = {key.partition(".")[2] for key in space.dimensions if key.startswith("objective.")}
         widest = training.model_copy(update={"objective": training.objective | dict.fromkeys(keys, 1.0)})
         images = trial.steps * trial.batch_size if trial.steps else trial.epochs * counts.train
-        each = images * flops_per_image(size, widest, True) + (space.images or 0) * size.image_flops
+        scored = space.images or counts.of(counts.task.parts_of(space.eval_set))
+        each = images * flops_per_image(size, widest, True) + scored * size.image_flops
         final = _training(plan, space.method, recipe, counts, size) + counts.evaluated * size.image_flops * len(
             plan.config.alphas
         )

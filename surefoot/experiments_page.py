@@ -29,11 +29,12 @@ own.
 """
 
 
-def plan_of(experiment: str) -> Plan:
-    """The plan of an experiment of this repository."""
-    found = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
-    changes = yaml.safe_load((ROOT / f"config/experiments/{experiment}.yaml").read_text(encoding="utf-8"))
-    return Plan(parse_config(merge(found, changes)))
+def plan_of(experiment: str, *others: str) -> Plan:
+    """The plan of an experiment of this repository, with other files of config/ behind it."""
+    merged: dict[str, Any] = {}
+    for name in ("config", f"experiments/{experiment}", *others):
+        merge(merged, yaml.safe_load((ROOT / f"config/{name}.yaml").read_text(encoding="utf-8")))
+    return Plan(parse_config(merged))
 
 
 def plans() -> dict[str, Plan]:
@@ -45,8 +46,11 @@ def plans() -> dict[str, Plan]:
 def merge(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """A config with changes, as Snakemake merges files: maps merge, everything else is replaced."""
     for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(config.get(key), dict)
-        config[key] = merge(config[key], value) if both else value
+        if isinstance(value, dict):  # copied, because YAML's aliases are one object
+            known = config.get(key)
+            config[key] = merge(known if isinstance(known, dict) else {}, value)
+        else:
+            config[key] = value
     return config
 
 

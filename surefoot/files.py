@@ -51,7 +51,7 @@ def _unwritable(error: BaseException | None, handled: BaseException | None) -> B
     while error not in (None, handled):
         if getattr(error, "errno", None) in UNWRITABLE or any(os.strerror(e) in str(error) for e in UNWRITABLE):
             return error
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
 
 

@@ -50,13 +50,19 @@ def _closure(start: Path) -> set[Path]:
 def _parsed(path: Path) -> tuple[str, tuple[Path, ...]]:
     """Digest of the normal form of a module's source, and the modules of this package that it imports."""
     text = path.read_bytes()
-    key = hashlib.sha256(text + sys.version.encode()).hexdigest()
+    key = hashlib.sha256(text + _rule()).hexdigest()
     _used[key] = normal, imported = _used.get(key) or _kept().get(key) or _normal(ast.parse(text))
     modules = []
     for name in imported:
         base = ROOT.joinpath(*name.split("."))
         modules += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
     return normal, tuple(modules)
+
+
+@cache
+def _rule() -> bytes:
+    """What else a normal form depends on: this module and Python."""
+    return Path(__file__).read_bytes() + sys.version.encode()
 
 
 def _normal(tree: ast.Module) -> list:
@@ -80,7 +86,8 @@ def _normal(tree: ast.Module) -> list:
 def _kept() -> dict[str, list]:
     """What an earlier run kept; nothing if that cannot be read."""
     with suppress(OSError, ValueError):
-        return json.loads((ROOT / KNOWN).read_text(encoding="utf-8"))
+        kept = json.loads((ROOT / KNOWN).read_text(encoding="utf-8"))
+        return kept if isinstance(kept, dict) else {}
     return {}
 
 

@@ -65,21 +65,32 @@ def main_table(results: Results) -> pd.DataFrame:
 def shifts_table(cells: list[Results]) -> pd.DataFrame:
     """Method x every shifted test set of all tasks, and their plain mean (AutoFT: nine natural shifts).
 
-    Each set has its own main metric. Of methods that were run on every task. Tasks are resampled by themselves.
+    Each set has its own main metric. Of methods that were run on every task; where tasks choose alpha on different
+    validation sets, the label names none. Tasks are resampled by themselves.
     """
     rows = []
     for model in dict.fromkeys(cell.model for cell in cells):
         here = [cell for cell in cells if cell.model == model and cell.ood_tests]
-        systems = [{system.label: system for system in main_systems(cell)} for cell in here]
-        for label in (label for label in systems[0] if all(label in known for known in systems)):
-            draws = []
-            for cell, known in zip(here, systems, strict=True):
-                rows += [cell.estimate(known[label], name) for name in cell.ood_tests]
-                draws += [cell.draws(known[label], name) for name in cell.ood_tests]
+        every = [_main_systems_of(cell) for cell in here]
+        for key in (key for key in every[0] if all(key in known for known in every)):
+            systems, draws = [known[key] for known in every], []
+            same = len({system.label for system in systems}) == 1
+            named = {"label": systems[0].label if same else f"{here[0].story['labels'][key[0]]} + WiSE (chosen)"}
+            for cell, system in zip(here, systems, strict=True):
+                rows += [cell.estimate(system, name) | named for name in cell.ood_tests]
+                draws += [cell.draws(system, name) for name in cell.ood_tests]
             value, low, high = interval(np.mean(draws, axis=0), here[0].level)
             mean = {"task": "", "eval_set": AVERAGE, "metric": "", "value": value, "low": low, "high": high}
-            rows.append(rows[-1] | mean)
+            rows.append(rows[-1] | mean | {"alpha": float("nan")})
     return pd.DataFrame(rows)
+
+
+def _main_systems_of(results: Results) -> dict[tuple[str, int], System]:
+    """The systems of the main table by method and place: alone, at the fixed alpha, at the chosen one."""
+    found: dict[tuple[str, int], System] = {}
+    for system in main_systems(results):
+        found[system.method, sum(method == system.method for method, _ in found)] = system
+    return found
 
 
 def alpha_systems(results: Results, method: str) -> dict[str, System]:

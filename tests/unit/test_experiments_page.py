@@ -3,6 +3,7 @@
 from collections import Counter
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from surefoot.config import METRIC_NAMES
 from surefoot.experiments_page import first_sentence, merge, plan_of, plans
 from surefoot.fingerprint import ROOT
 from surefoot.flow import Plan
+from surefoot.flow_search import Searches
 from surefoot.published import CHOSEN, compare, load_published, metric_rows, published_files
 from surefoot.results import AVERAGE
 
@@ -82,7 +84,27 @@ def measured(plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(main), pd.DataFrame(metrics)
 
 
-@pytest.mark.parametrize("name", sorted(name for name in plans() if "emoji" not in name and name != "smoke"))
+PUBLISHED = sorted(name for name in plans() if "emoji" not in name and name not in ("smoke", "surgical_resnet"))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_experiment_has_a_smoke_scale(name: str) -> None:
+    """Behind it, what is trained and searched takes a few steps of a few images, whatever the experiment asks for."""
+    plan = plan_of(name, "scales/smoke")
+    for task in plan.config.run.tasks:
+        for method in plan.config.run.methods:
+            training, recipe = plan.config.resolve(method, plan.config.tasks[task].recipe)
+            if training.train and recipe.optimizer != "lbfgs":
+                assert recipe.steps == 4 and recipe.batch_size == 8, (task, method)
+        for space in plan.config.search.spaces:
+            entry = Searches(plan).space_entry(SimpleNamespace(task=task, space=space))
+            assert (entry["images"], entry["trial"]["steps"], entry["recipe"]["batch_size"]) == (20, 2, 8), (
+                task,
+                space,
+            )
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_the_table_shows_what_a_plan_says_that_it_meets(name: str) -> None:
     """The table of the run, from made-up measurements, against the plan, which has measured nothing."""
     plan = plan_of(name)

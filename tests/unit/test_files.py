@@ -86,7 +86,12 @@ def test_an_error_from_before_is_not_taken_for_the_reason(tmp_path: Path) -> Non
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except PermissionError:
             with atomic(tmp_path / "x"):
-                raise ValueError("no number") from None
+                raise ValueError("no number")  # noqa: B904  (what comes from before is the point)
+    with pytest.raises(ValueError, match="no text"), atomic(tmp_path / "x"):
+        try:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except PermissionError:
+            raise ValueError("no text") from None
 
 
 def test_an_error_of_another_kind_stays_what_it_is(tmp_path: Path) -> None:

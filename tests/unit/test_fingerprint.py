@@ -132,8 +132,9 @@ def test_what_an_earlier_run_kept_is_not_parsed_again(
 def test_without_what_was_kept_modules_are_parsed(digest: Callable[[str], str], tmp_path: Path) -> None:
     before, kept = digest("finetune"), tmp_path / fingerprint.KNOWN
     kept.parent.mkdir()
-    kept.write_text("{")
-    assert digest("finetune") == before
+    for broken in ("{", "[]", "null"):
+        kept.write_text(broken)
+        assert digest("finetune") == before
     kept.unlink()
     kept.parent.rmdir()
     kept.parent.write_text("so that the folder cannot be made")

@@ -130,6 +130,18 @@ def test_shifted_sets_of_all_tasks_by_hand(results: Results) -> None:
     shown = layout("shifts", table, {"line": "Line"})
     assert list(shown.columns) == ["label", "toy: Line", "toy: glyph", "other: Line", "other: glyph", AVERAGE]
     assert len(shown) == 4
+    assert fine_tuned["alpha"].isna().tolist() == [False] * 4 + [True]
+
+
+def test_tasks_that_choose_alpha_on_different_sets_still_share_a_row(results: Results) -> None:
+    """Without shifted validation images a task chooses on id_val, where FT is best at alpha 1."""
+    other = toy({name: rights for name, rights in FT.items() if name != "ood_val"})
+    assert {results.chooser, other.chooser} == {"ood_val", "id_val"}
+    table = shifts_table([results, other])
+    assert list(dict.fromkeys(table["label"])) == ["Zero-shot", "FT", "FT + WiSE (0.5)", "FT + WiSE (chosen)"]
+    chosen = table[table["label"] == "FT + WiSE (chosen)"]
+    expected = [percent(FT[name][place]) for place in (1, 2) for name in ("line", "glyph")]
+    assert list(chosen["value"]) == pytest.approx([*expected, np.mean(expected)], rel=1e-5)
 
 
 def test_intervals_hold_the_value_and_have_a_width(results: Results) -> None:

@@ -5,15 +5,18 @@ import sys
 sys.path.insert(0, workflow.basedir)
 
 from snakemake.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from surefoot import flow
 from surefoot.budget import estimate
+from surefoot.cancel import cancel_all
 from surefoot.config import parse_config
 from surefoot.files import UserError
 from surefoot.flow_search import Searches
 from surefoot.fingerprint import code_digest, keep_parsed
 
 flow.share_library()
+cancel_all(RemoteExecutor)
 try:
     PLAN = flow.Plan(parse_config(config))
     PLAN.check()

@@ -139,11 +139,18 @@ class Budget:
         """What a dry run prints."""
         hours, sizes = self.hours(tflops), self.gigabytes()
         found = [
-            f"about {told(sum(hours.values()))} GPU hours at {tflops:g} TFLOP/s (estimate_tflops; "
+            f"{about(sum(hours.values()))} GPU hours at {tflops:g} TFLOP/s (estimate_tflops; "
             f"benchmarks/paper_scale.py measures yours): {_listed(hours)}",
-            f"about {told(sum(sizes.values()))} GB of disk: {_listed(sizes)}",
+            f"{about(sum(sizes.values()))} GB of disk: {_listed(sizes)}",
         ]
-        return found + ([f"not counted: {', '.join(self.unknown)}"] if self.unknown else [])
+        return found + (
+            [f"not counted, because nobody publishes it: {', '.join(self.unknown)}"] if self.unknown else []
+        )
+
+
+def about(value: float) -> str:
+    """A number as a sentence begins with it."""
+    return told(value) if value < 0.1 else f"about {told(value)}"
 
 
 def told(value: float) -> str:

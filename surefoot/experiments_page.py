@@ -23,8 +23,8 @@ same graph runs in minutes on the embedded CLIP. Each file begins with what it f
 
 GPU hours are those of a GPU that keeps 50 TFLOP/s (`estimate_tflops`; `benchmarks/paper_scale.py` measures yours), with
 nothing trained before; experiments share what they have in common. Disk counts weights, archives, what comes out of
-them and prepared splits. Published: how many [published numbers](published.md) the table `comparison` sets beside its
-own.
+them and prepared splits; *and more*: of some data sets nobody publishes the size, `-n` names them. Published: how many
+[published numbers](published.md) the table `comparison` sets beside its own.
 
 """
 
@@ -73,7 +73,7 @@ def experiments_page() -> str:
                 ", ".join(config.run.models),
                 ", ".join(dict.fromkeys(methods)),
                 told(sum(budget.hours(config.estimate_tflops).values())),
-                told(sum(budget.gigabytes().values())),
+                told(sum(budget.gigabytes().values())) + (" and more" if budget.unknown else ""),
                 str(len(plan.meets(numbers)) or ""),
             ]
         )

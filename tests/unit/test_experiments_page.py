@@ -50,6 +50,11 @@ def test_configs_are_merged_as_snakemake_does() -> None:
     assert merge(base, changes) == expected == {"a": {"b": 1, "c": [9], "e": {"f": 1}}, "d": {"g": 1}}
 
 
+def test_merging_into_one_place_of_an_alias_leaves_the_other() -> None:
+    shared = {"x": 1}
+    assert merge(merge({}, {"a": shared, "b": shared}), {"a": {"x": 2}}) == {"a": {"x": 2}, "b": {"x": 1}}
+
+
 def test_the_first_sentence_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("# A paper (Some et al. 2022) on\n# two data sets, at 0.5. More of it.\n#   a command\nkey: 1\n")
@@ -98,10 +103,8 @@ def test_every_experiment_has_a_smoke_scale(name: str) -> None:
                 assert recipe.steps == 4 and recipe.batch_size == 8, (task, method)
         for space in plan.config.search.spaces:
             entry = Searches(plan).space_entry(SimpleNamespace(task=task, space=space))
-            assert (entry["images"], entry["trial"]["steps"], entry["recipe"]["batch_size"]) == (20, 2, 8), (
-                task,
-                space,
-            )
+            found = entry["images"], entry["trial"]["steps"], entry["recipe"]["batch_size"]
+            assert found == (20, 2, 8), (task, space)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -255,6 +255,26 @@ def test_an_interrupted_run_ends_its_jobs_and_a_rerun_goes_on(cluster) -> None:
 
 @pytest.mark.fault(
     "interruption",
+    "Ctrl-C of a run on a cluster, while it asks for the states of its jobs",
+    "its jobs end too, none stays behind",
+)
+def test_jobs_whose_state_is_being_asked_for_are_ended_too(cluster) -> None:
+    """Snakemake alone forgets them, and its question dies with it, because Ctrl-C reaches all of a terminal's group."""
+    status = cluster.folder / "profiles/generic-cluster/status.sh"
+    status.write_text(status.read_text().replace("\n", "\n[ ! -e ask ] || { touch asked; sleep 5; }\n", 1))
+    before, running = time.time_ns(), cluster()
+    await_("training", lambda: trains(cluster.folder, PRINTED, before))
+    (cluster.folder / "ask").touch()
+    await_("the question", (cluster.folder / "asked").exists)
+    os.killpg(running.pid, signal.SIGINT)
+    said = finish(running, cluster.folder, 60)
+    assert sessions(said)
+    await_("the jobs to end", lambda: not any(map(alive, sessions(said))), 20)
+    assert not (cluster.folder / WEIGHTS).exists()
+
+
+@pytest.mark.fault(
+    "interruption",
     "a job of a cluster runs longer than it asked for",
     "it gets TERM, and time to save, before it is killed",
 )

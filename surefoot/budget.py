@@ -121,11 +121,12 @@ class Counts:
 
 @dataclass
 class Budget:
-    """FLOPs by kind of work, bytes by kind of file, and what nothing is known of."""
+    """FLOPs by kind of work, bytes by kind of file, what nothing is known of, and data sets that no job can fetch."""
 
     flops: dict[str, float]
     bytes: dict[str, float]
     unknown: list[str]
+    by_hand: list[str]
 
     def hours(self, tflops: float) -> dict[str, float]:
         """GPU hours by kind of work at a speed."""
@@ -143,9 +144,11 @@ class Budget:
             f"benchmarks/paper_scale.py measures yours): {_listed(hours)}",
             f"{about(sum(sizes.values()))} GB of disk: {_listed(sizes)}",
         ]
-        return found + (
-            [f"not counted, because nobody publishes it: {', '.join(self.unknown)}"] if self.unknown else []
-        )
+        if self.unknown:
+            found.append(f"not counted, because nobody publishes it: {', '.join(self.unknown)}")
+        if self.by_hand:
+            found.append(f"to be had by hand, unless data_root has a copy (docs/data.md): {', '.join(self.by_hand)}")
+        return found
 
 
 def about(value: float) -> str:
@@ -170,7 +173,7 @@ def estimate(searches: Searches) -> Budget | None:
     tasks = [t for t in plan.shown_tasks() if plan.config.tasks[t].family in PUBLISHED]
     if not tasks:
         return None
-    found = Budget(dict.fromkeys(("training", "evaluation", "search", "adaptation"), 0.0), {}, [])
+    found = Budget(dict.fromkeys(("training", "evaluation", "search", "adaptation"), 0.0), {}, [], [])
     for task in tasks:
         for model in plan.config.run.models:
             if (size := size_of(plan.config.models[model])) is None:
@@ -256,3 +259,4 @@ def _add_data(found: Budget, plan: Plan, tasks: list[str]) -> None:
     found.bytes["prepared"] = sum(prepared.values())
     found.unknown += [f"size of {name}" for name, source in sources.items() if not any(f.size for f in source.files)]
     found.unknown = list(dict.fromkeys(found.unknown))
+    found.by_hand = [name for name, source in sources.items() if source.asks_the_user]

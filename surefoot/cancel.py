@@ -6,7 +6,7 @@ from typing import Any
 def cancel_all(executor: type) -> None:
     """Make a class of Snakemake's remote executors cancel all jobs that it submitted and that have not ended.
 
-    Snakemake takes the jobs off its list while it asks a batch system for their states, and cancels what is on the list.
+    Snakemake takes jobs off its list while it asks a batch system for their states, and cancels what is on the list.
     So Ctrl-C at that moment, or a question that fails, would leave all jobs running.
     """
     if hasattr(executor, "_cancels_all"):

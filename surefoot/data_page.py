@@ -83,7 +83,7 @@ def _row(name: str, source: Source) -> list[str]:
     return [
         name,
         source.name,
-        "download" if source.files and all(file.urls for file in source.files) else "by hand",
+        "by hand" if source.asks_the_user else "download",
         _checked(source),
         ", ".join(f"`{folder}`" for folder in source.folders[:3]),
         ", ".join(f"`{path}`" for path in source.needs[:3]),

@@ -166,7 +166,7 @@ three folds, with {level:.0%} intervals. Recipes were compared by these validati
 {wide.to_markdown()}
 
 Fine-tuning (method `ft` of the default run) changes validation accuracy in distribution (Twemoji) by
-{gain[0]:+.1f} [{gain[1]:+.1f}, {gain[2]:+.1f}] points.
+{gain[0]:+z.1f} [{gain[1]:+z.1f}, {gain[2]:+z.1f}] points.
 
 ## Recipe
 

@@ -57,3 +57,8 @@ class Source:
     licence: str
     by_hand: str = ""
     size: int = 0
+
+    @property
+    def asks_the_user(self) -> bool:
+        """Whether some file can be had by hand only."""
+        return not (self.files and all(file.urls for file in self.files))

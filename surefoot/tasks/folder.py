@@ -64,7 +64,7 @@ def build(name: str, entry: FolderTask) -> Task:
         cluster="image, or the column cluster of a table",
         train=(Part(train, "train" if held_out or entry.shots else ""),),
         eval_sets=tuple(sets),
-        licences=entry.licence or "not said",
+        licences=entry.licence or "not said in the config (key licence of the task)",
         select=selector(len(classes), entry.shots),
         exact=True,
     )

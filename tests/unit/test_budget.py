@@ -98,6 +98,8 @@ def test_an_experiment_by_hand() -> None:
     assert budget.bytes["weights"] == 2 * 4 * size.parameters
     whole, halved = (float(budget.lines(tflops)[0].split()[1]) for tflops in (5, 10))
     assert whole == pytest.approx(2 * halved, rel=0.05)
+    assert budget.by_hand == ["imagenet", "imagenet-sketch"]
+    assert budget.lines(50)[-1].endswith(": imagenet, imagenet-sketch")
 
 
 def test_a_search_pays_for_trials_their_scores_and_the_final_run() -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from surefoot.clip import (
+    PART,
     CONFIG,
     MERGES,
     WEIGHTS,
@@ -86,6 +87,18 @@ def test_a_bias_is_scaled_with_the_logits_of_unit_rows(classifier: Classifier) -
     torch.testing.assert_close(outside.classify(features), 2 * bias[None])
     torch.testing.assert_close(inside.classify(features), bias[None])
     assert "logit_scale" not in inside.state_dict()
+
+
+def test_without_gradients_a_batch_is_computed_in_parts_on_a_cpu(classifier: Classifier) -> None:
+    seen: list[int] = []
+    hook = classifier.image.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    images = torch.rand(PART + 3, 3, 48, 48)
+    whole = classifier(images)
+    with torch.no_grad():
+        parts = classifier(images)
+    hook.remove()
+    assert seen == [PART + 3, PART, 3]
+    torch.testing.assert_close(parts, whole.detach())
 
 
 def test_a_classifier_does_not_share_its_head_with_the_state_it_came_from(classifier: Classifier) -> None:

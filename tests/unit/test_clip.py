@@ -10,9 +10,9 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from surefoot.clip import (
-    PART,
     CONFIG,
     MERGES,
+    PART,
     WEIGHTS,
     Classifier,
     Preprocess,
@@ -92,7 +92,7 @@ def test_a_bias_is_scaled_with_the_logits_of_unit_rows(classifier: Classifier) -
 def test_without_gradients_a_batch_is_computed_in_parts_on_a_cpu(classifier: Classifier) -> None:
     seen: list[int] = []
     hook = classifier.image.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
-    images = torch.rand(PART + 3, 3, 48, 48)
+    images = torch.rand(PART + 3, 3, 16, 16)
     whole = classifier(images)
     with torch.no_grad():
         parts = classifier(images)

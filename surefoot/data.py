@@ -23,12 +23,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Examples:
-    """Selected rows of several splits as one sequence: labels [N], clusters [N], groups [N]."""
+    """Selected rows of several splits as one sequence: labels [N], clusters [N], groups [N], also [N] (the other right
+    labels of each, as text between blanks)."""
 
     pieces: tuple[tuple[Split, np.ndarray], ...]
     labels: np.ndarray
     clusters: np.ndarray
     groups: np.ndarray
+    also: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -69,7 +71,8 @@ class Examples:
             (split, rows[positions[(positions >= low) & (positions < high)] - low])
             for (split, rows), low, high in zip(self.pieces, bounds, bounds[1:], strict=False)
         )
-        return Examples(pieces, self.labels[positions], self.clusters[positions], self.groups[positions])
+        columns = (self.labels, self.clusters, self.groups, self.also)
+        return Examples(pieces, *(column[positions] for column in columns))
 
     def batches(self, size: int) -> Iterator[np.ndarray]:
         """Positions in order."""
@@ -103,6 +106,7 @@ class Data:
             labels=np.concatenate([selection.labels for _, selection in chosen]),
             clusters=np.concatenate([selection.clusters for _, selection in chosen]),
             groups=np.concatenate([selection.groups for _, selection in chosen]),
+            also=np.concatenate([np.full(len(s.rows), "") if s.also is None else s.also for _, s in chosen]),
         )
 
     def check_resolution(self, size: int, model: Path) -> None:

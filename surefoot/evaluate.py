@@ -110,22 +110,41 @@ def score(
         labels = torch.from_numpy(examples.labels[indices]).to(device)
         scored = torch.stack([project(z, columns).log_softmax(-1) for z in line.logits(preprocess.normalise(x))])
         mixed = torch.stack([_mix(scored[0], scored[-1], alpha) for alpha in line.alphas])
+        right = right_labels(examples.labels[indices], examples.also[indices], scored.shape[-1]).to(device)
         for space, log_p in zip(SPACES, (scored, mixed), strict=True):
             confidence, predicted = log_p.max(-1)
-            label = log_p.gather(-1, labels.expand(len(log_p), -1)[..., None])[..., 0]
+            hit = right.expand(len(log_p), -1, -1).gather(-1, predicted[..., None])[..., 0]
+            predicted = torch.where(hit, labels, predicted)
+            label = log_p.masked_fill(~right, -math.inf).logsumexp(-1)
             for kept, value in zip(found[space], (predicted, confidence.exp(), label), strict=True):
                 kept.append(value.cpu().numpy())
     joined = [{space: np.concatenate(found[space][i], axis=1) for space in SPACES} for i in range(3)]
     return Scores(*joined)
 
 
+def right_labels(labels: np.ndarray, also: np.ndarray, classes: int) -> torch.Tensor:
+    """Which labels are right, bool [B, C], of `labels` [B] and `also` [B] (further ones, as text between blanks).
+
+    A prediction of any of them is recorded as the label, so that metrics need to know one only.
+    """
+    right = torch.zeros(len(labels), classes, dtype=torch.bool)
+    right[torch.arange(len(labels)), torch.from_numpy(labels)] = True
+    for position in np.flatnonzero(also):
+        right[position, [int(label) for label in also[position].split()]] = True
+    return right
+
+
 def project(logits: torch.Tensor, columns: tuple[tuple[int, ...], ...]) -> torch.Tensor:
-    """Logits [B, K] of K labels, each the largest of its columns in [B, C]; without columns the logits themselves."""
+    """Logits [B, K] of K labels, each the largest of its columns in [B, C]; without columns the logits themselves.
+
+    A label that has no column gets 0, as in WiSE-FT's code (YTBB-Robust has such).
+    """
     if not columns:
         return logits
     ids = torch.tensor([c for group in columns for c in group], device=logits.device)
     owner = torch.tensor([k for k, group in enumerate(columns) for _ in group], device=logits.device)
-    start = logits.new_full((len(logits), len(columns)), -math.inf)
+    start = torch.tensor([-math.inf if group else 0.0 for group in columns], device=logits.device)
+    start = start.to(logits.dtype).repeat(len(logits), 1)
     return start.scatter_reduce(1, owner.expand(len(logits), -1), logits[:, ids], reduce="amax")
 
 

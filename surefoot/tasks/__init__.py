@@ -82,12 +82,16 @@ class Target:
 @dataclass(frozen=True)
 class Selection:
     """Rows of a prepared split: indices [N], labels [N], cluster names [N] (what intervals resample: near-duplicates
-    share one) and group names [N] (what the worst group is taken over; '' is left out of it)."""
+    share one) and group names [N] (what the worst group is taken over; '' is left out of it).
+
+    also: what else is right of each image, labels as text between blanks [N]; None: nothing.
+    """
 
     rows: "np.ndarray"
     labels: "np.ndarray"
     clusters: "np.ndarray"
     groups: "np.ndarray"
+    also: "np.ndarray | None" = None
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Prepared:
         index: folder -> one row per image with COLUMNS: `file` (relative to the folder), `label` (int), `cluster` (what
             intervals resample: near-duplicates share one; the file where there are none), `group` (what the worst group
             is taken over; '' is left out of it), `fold` ('train' and 'val' where the split is cut by `hold_out`, else
-            ''), and any further columns.
+            ''); `also` (where images have several right labels, the others, as text between blanks); further columns.
         images: number of rows in the real data set; 0 where no source says it.
         read: (folder, some of the rows) -> their images, uint8 [h, w, 3] or PIL, in order, where they do not lie in
             image files of their own.
@@ -104,6 +104,7 @@ def select(classes: int, shots: int | None, flip: bool, part: Part, rows: "pd.Da
         labels=classes - 1 - labels if flip and part.target else labels,
         clusters=table["cluster"].to_numpy(str),
         groups=table["group"].to_numpy(str),
+        also=table["also"].to_numpy(str) if "also" in table else None,
     )
 
 

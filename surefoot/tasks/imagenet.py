@@ -1,4 +1,4 @@
-"""ImageNet with its shifted test sets: V2, R, A, Sketch, ObjectNet and ImageNet-C.
+"""ImageNet with its shifted test sets: V2, R, A, Sketch, ObjectNet, ImageNet-C and two sets of videos.
 
 C = 1000 classes in the order of their WordNet ids. No pandas at import: the Snakefile imports this module.
 """
@@ -19,6 +19,7 @@ from surefoot.tasks import EvalSet, Part, Target, Task
 from surefoot.tasks.benchmarks import Prepared, hold_out, known_names, selector
 from surefoot.tasks.folder import IMAGES
 from surefoot.tasks.imagenet_sources import CORRUPTIONS, SEVERITY, SOURCES
+from surefoot.tasks.imagenet_videos import ANCHOR, vid_rows, ytbb_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,7 @@ def tables() -> dict[str, Any]:
     """Class names, templates and index tables, as WiSE-FT's code has them.
 
     wnids and names [C] (open_clip's and OpenAI's names, of which two occur twice), templates [80], r and a [200]:
-    classes of ImageNet-R and A, objectnet: folder -> classes that mean it.
+    classes of ImageNet-R and A; objectnet: folder -> classes that mean it, as vid (a list) and ytbb of the videos.
     """
     return json.loads((Path(__file__).parent / "data" / "imagenet.json").read_text(encoding="utf-8"))
 
@@ -161,7 +162,8 @@ SHIFTS = {
     "objectnet_uncut": Shift("ObjectNet (with its border)", "objectnet", "objectnet-1.0/images", "objectnet", 18574),
 }
 PAPERS = ("v2", "r", "sketch", "objectnet", "a")
-TEST_SETS = (*SHIFTS, "c")
+VIDEOS = {"vid_robust": "ImageNet-Vid-Robust", "ytbb_robust": "YTBB-Robust"}
+TEST_SETS = (*SHIFTS, *VIDEOS, "c")
 OOD_VAL = ("c", "v2", "sketch")
 
 SPLITS: dict[str, Prepared] = {
@@ -171,6 +173,8 @@ SPLITS: dict[str, Prepared] = {
         name: Prepared(s.source, partial(_whole, s.folder, s.table), images=s.images, border=s.border)
         for name, s in SHIFTS.items()
     },
+    "vid_robust": Prepared("imagenet-videos", lambda root: vid_rows(tables()["wnids"], tables()["vid"], root)),
+    "ytbb_robust": Prepared("imagenet-videos", lambda root: ytbb_rows(list(tables()["ytbb"]), root)),
     **{
         f"c-{name}": Prepared(f"imagenet-c-{group}", partial(_corrupted, name), images=50000)
         for group, names in CORRUPTIONS.items()
@@ -221,7 +225,7 @@ def build(name: str, entry: BenchmarkTask) -> Task:
         titles = ["ImageNet-C" if s == "c" else SHIFTS[s].title for s in ood_val]
         sets.append(EvalSet("ood_val", " and ".join(titles), "ood_val", tuple(parts)))
     for shift in test_sets:
-        sets += _corrupted_sets(corruptions, clean) if shift == "c" else [_shifted_set(shift)]
+        sets += _corrupted_sets(corruptions, clean) if shift == "c" else _shifted_sets(shift)
     known = tables()
     return Task(
         name=name,
@@ -255,11 +259,27 @@ def _id_val(entry: BenchmarkTask, published: bool) -> EvalSet:
     return EvalSet("id_val", "ImageNet (held out of train)", "id_val", (Part("train", "val", take),))
 
 
-def _shifted_set(name: str) -> EvalSet:
+def _shifted_sets(name: str) -> list[EvalSet]:
+    known = tables()
+    if name in VIDEOS:
+        means = known["vid"] if name == "vid_robust" else known["ytbb"].values()
+        columns = tuple(map(tuple, means))
+        return [
+            EvalSet(name, f"{VIDEOS[name]} (pm-0)", "ood_test", (Part(name, ANCHOR),), columns=columns),
+            EvalSet(
+                f"{name}_pm10",
+                f"{VIDEOS[name]} (pm-10)",
+                "ood_test",
+                (Part(name, ""),),
+                note="an anchor counts where all its frames are right",
+                columns=columns,
+                metric="all_frames",
+            ),
+        ]
     shift = SHIFTS[name]
-    columns = tables()[shift.table] if shift.table in ("r", "a", "objectnet") else ()
+    columns = known[shift.table] if shift.table in ("r", "a", "objectnet") else ()
     groups = columns.values() if isinstance(columns, dict) else [[column] for column in columns]
-    return EvalSet(name, shift.title, "ood_test", (Part(name, ""),), columns=tuple(map(tuple, groups)))
+    return [EvalSet(name, shift.title, "ood_test", (Part(name, ""),), columns=tuple(map(tuple, groups)))]
 
 
 def _corrupted_sets(corruptions: Sequence[str], fold: str) -> list[EvalSet]:

@@ -1,6 +1,7 @@
 """Where ImageNet and its shifted test sets come from."""
 
 from surefoot.sources import File, Source
+from surefoot.tasks.imagenet_videos import SOURCE as VIDEOS
 
 SEVERITY = 5  # what AutoFT searches on and Surgical Fine-Tuning adapts to
 
@@ -134,6 +135,7 @@ SOURCES: dict[str, Source] = {
         folders=(".", "objectnet"),
         licence="CC BY 4.0 with two rules: never tune on it; posted images keep their red border",
     ),
+    VIDEOS.name: VIDEOS,
 } | {
     f"imagenet-c-{group}": Source(
         name=f"imagenet-c-{group}",

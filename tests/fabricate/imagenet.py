@@ -10,6 +10,7 @@ from PIL import ImageOps
 from scipy.io import savemat
 
 from surefoot.tasks.imagenet import SEVERITY, SHIFTS, tables
+from tests.fabricate import videos
 from tests.fabricate.folder import picture
 
 RED = (255, 0, 0)
@@ -17,7 +18,7 @@ RED = (255, 0, 0)
 KINDS = (("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("RGB", "PNG"))
 
 
-def _pictures(rng: np.random.Generator, border: bool = False) -> Iterator[bytes]:
+def pictures_of(rng: np.random.Generator, border: bool = False) -> Iterator[bytes]:
     """Files of a few dozen pictures over and over: decoding is tested, not seeing."""
     files = []
     for number in range(24):
@@ -45,13 +46,14 @@ def fabricate(
     wnids: Sequence[str] | None = None,
     shifts: Sequence[str] = ("v2", "r", "a", "sketch", "objectnet"),
     corruptions: Sequence[str] = ("gaussian_noise", "impulse_noise", "shot_noise"),
+    with_videos: bool = False,
 ) -> None:
     """Write the folders of every image set below a root, as `data_root` would name it.
 
     All 1000 classes (the layouts need them) with `images_per_class` images each; `wnids`: of ImageNet itself only these
     classes, which is enough for BREEDS. ImageNet-C at the severity that is read, with the names of the test images.
     """
-    pictures, known = _pictures(np.random.default_rng(seed)), tables()
+    pictures, known = pictures_of(np.random.default_rng(seed)), tables()
     numbers = range(images_per_class)
     for wnid in wnids or known["wnids"]:
         _write(root / "imagenet/train" / wnid, (f"{wnid}_{n}.JPEG" for n in numbers), pictures)
@@ -66,9 +68,11 @@ def fabricate(
     }
     for shift in shifts:
         ending = {"v2": "jpeg", "sketch": "JPEG", "objectnet": "png"}.get(shift, "jpg")
-        kind = _pictures(np.random.default_rng(seed + 1), border=True) if shift == "objectnet" else pictures
+        kind = pictures_of(np.random.default_rng(seed + 1), border=True) if shift == "objectnet" else pictures
         for name in classes[shift]:
             _write(root / SHIFTS[shift].folder / name, (f"{name}_{n}.{ending}" for n in numbers), kind)
+    if with_videos:
+        videos.fabricate(root / "imagenet_vid_ytbb_robust", pictures)
     for shift in set(shifts) & {"r", "a"}:
         (root / SHIFTS[shift].folder / "README.txt").write_text("a stray file beside the class folders")
 

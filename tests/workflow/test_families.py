@@ -13,7 +13,7 @@ from tests.workflow.conftest import snakemake
 # Family -> an experiment of the repository that uses it, and what is fabricated for it.
 EXPERIMENTS: dict[str, tuple[str, dict]] = {
     "cifar": ("autoft_cifar", {"corruptions": ("fog",)}),
-    "imagenet": ("wise_ft", {"images_per_class": 2, "corruptions": ()}),
+    "imagenet": ("wise_ft", {"images_per_class": 2, "corruptions": (), "with_videos": True}),
     "wilds": ("autoft_wilds", {}),
     "domainnet": ("lipsum_domainnet", {}),
     "transfer": ("autoft_transfer", {"data": ("caltech101", "cars", "flowers102")}),
@@ -29,9 +29,12 @@ def test_an_experiment_of_each_family_ends_in_tables(family: str, clone: Path, t
     name, how = EXPERIMENTS[family]
     root = tmp_path / "copy"
     fabricator(family)(root, **how)
-    corruptions = "tasks: {cifar10: {corruptions: [fog]}}\n" if family == "cifar" else ""
+    less = {
+        "cifar": "tasks: {cifar10: {corruptions: [fog]}}\n",
+        "imagenet": "tasks: {imagenet: {test_sets: [v2, r, objectnet, vid_robust, ytbb_robust]}}\n",
+    }
     (clone / "overlay.yaml").write_text(
-        f"data_root: {{{family}: {root}}}\n{corruptions}"
+        f"data_root: {{{family}: {root}}}\n{less.get(family, '')}"
         "run: {methods: [zeroshot, ft]}\nsearch: {spaces: []}\nsurgical: {tasks: []}\n"
     )
     files = [f"config/experiments/{name}.yaml", "config/scales/smoke.yaml", "overlay.yaml"]
@@ -40,6 +43,9 @@ def test_an_experiment_of_each_family_ends_in_tables(family: str, clone: Path, t
     assert set(main["method"]) == {"zeroshot", "ft"} and main[["value", "low", "high"]].notna().all(axis=None)
     shifted = set(main["eval_set"]) - {"id_test"}
     assert len(shifted) >= 2 if family != "transfer" else not shifted
+    if family == "imagenet":  # frames of videos, in two ways of counting
+        wide = main[main["alpha"] == 0].drop_duplicates(["method", "eval_set"]).set_index("eval_set")["value"]
+        assert all(wide[f"{name}_pm10"] <= wide[name] for name in ("vid_robust", "ytbb_robust"))
 
 
 def test_every_published_family_is_tried() -> None:

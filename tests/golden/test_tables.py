@@ -1,22 +1,27 @@
 """Tables and figures from committed records: they change only when someone means them to.
 
-The records are those of a smoke run. After a meant change: `python -m tests.golden.test_tables results` takes records
-from a folder in which the smoke experiment ran, and writes the expected tables anew.
+`smoke` holds the records of a smoke run and the tables expected of them; of other experiments the tables lie in
+docs/<experiment>, for people to read. After a meant change: `python -m tests.golden.test_tables <experiment> <results>`
+takes records from a folder in which the experiment ran, and writes the tables anew.
 """
 
 import json
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 
+import pyarrow.parquet as pq
 import pytest
 
+from surefoot.experiments_page import plan_of
 from surefoot.layouts import write_tables
 from surefoot.tables import KINDS, build_tables
 
 HERE = Path(__file__).resolve().parent
-RECORDS, EXPECTED = HERE / "records", HERE / "expected"
+EXPERIMENTS = sorted(path.parent.name for path in HERE.glob("*/records"))
 NAMES = (
     "main",
     "alpha",
@@ -36,26 +41,50 @@ NAMES = (
 )
 
 
-def make_tables(folder: Path) -> None:
-    """Write the tables of the committed records, without those that hold times."""
-    story = json.loads((RECORDS / "story.json").read_text())
-    files = json.loads((RECORDS / "files.json").read_text())
+def expected(experiment: str) -> Path:
+    """Folder of the tables of an experiment."""
+    return HERE / "smoke/tables" if experiment == "smoke" else HERE.parents[1] / "docs" / experiment
+
+
+def make_tables(experiment: str, folder: Path) -> None:
+    """Write the tables of the committed records, without those that hold times and those without a row."""
+    records = HERE / experiment / "records"
+    story, files = (json.loads((records / name).read_text()) for name in ("story.json", "files.json"))
     none: dict = {kind: [] for kind in KINDS}
-    tables = build_tables(none | {kind: [RECORDS / path for path in paths] for kind, paths in files.items()}, story)
-    write_tables({name: tables[name] for name in NAMES}, story["titles"], folder)
+    tables = build_tables(none | {kind: [records / path for path in paths] for kind, paths in files.items()}, story)
+    filled = {name: tables[name] for name in NAMES if name in tables and len(tables[name])}
+    write_tables(filled, story["titles"], folder)
 
 
-@pytest.mark.parametrize("form", ["csv", "md", "tex"])
-@pytest.mark.parametrize("name", NAMES)
-def test_table_is_as_committed(made: Path, name: str, form: str) -> None:
-    assert (made / f"{name}.{form}").read_text() == (EXPECTED / f"{name}.{form}").read_text()
+@cache
+def made(experiment: str) -> dict[str, str]:
+    """Name -> text of every table, made once."""
+    folder = Path(mkdtemp())
+    try:
+        make_tables(experiment, folder)
+        return {path.name: path.read_text() for path in folder.iterdir()}
+    finally:
+        shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tables")
-    make_tables(folder)
-    return folder
+def committed(experiment: str) -> list[Path]:
+    return sorted(p for p in expected(experiment).iterdir() if p.suffix in (".csv", ".md", ".tex"))
+
+
+@pytest.mark.parametrize(
+    ("experiment", "path"), [pytest.param(e, p, id=f"{e}-{p.name}") for e in EXPERIMENTS for p in committed(e)]
+)
+def test_table_is_as_committed(experiment: str, path: Path) -> None:
+    assert made(experiment)[path.name] == path.read_text()
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_table_is_committed(experiment: str) -> None:
+    assert set(made(experiment)) == {path.name for path in committed(experiment)}
+
+
+def test_the_smoke_run_has_every_table() -> None:
+    assert set(made("smoke")) == {f"{name}.{form}" for name in NAMES for form in ("csv", "md", "tex")}
 
 
 def test_tables_and_figures_need_no_torch() -> None:
@@ -63,21 +92,13 @@ def test_tables_and_figures_need_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=HERE.parents[1]).returncode == 0
 
 
-def take(results: Path) -> None:
-    """Take records from a results folder and write the expected tables."""
-    import yaml
-    from snakemake.utils import update_config
-
-    from surefoot.config import parse_config
-    from surefoot.flow import Plan
+def take(experiment: str, results: Path) -> None:
+    """Take records from a results folder, packed tightly, and write the tables."""
     from surefoot.flow_search import Searches
     from surefoot.story import build_story
 
-    shutil.rmtree(RECORDS, ignore_errors=True)
-    merged: dict = {}
-    for name in ("config.yaml", "experiments/smoke.yaml"):
-        update_config(merged, yaml.safe_load((HERE.parents[1] / "config" / name).read_text()))
-    plan = Plan(parse_config(merged))
+    records, plan = HERE / experiment / "records", plan_of(experiment)
+    shutil.rmtree(records, ignore_errors=True)
     searches = Searches(plan)
     files = {
         "metrics": plan.evaluations("metrics.parquet") + searches.evaluations("metrics.parquet"),
@@ -95,13 +116,17 @@ def take(results: Path) -> None:
     }
     inside = {kind: [str(Path(*Path(path).parts[1:])) for path in paths] for kind, paths in files.items()}
     for path in (path for paths in inside.values() for path in paths):
-        (RECORDS / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(results / path, RECORDS / path)
-    (RECORDS / "files.json").write_text(json.dumps(inside, indent=1) + "\n")
-    (RECORDS / "story.json").write_text(json.dumps(build_story(plan), indent=1, ensure_ascii=False) + "\n")
-    EXPECTED.mkdir(exist_ok=True)
-    make_tables(EXPECTED)
+        (records / path).parent.mkdir(parents=True, exist_ok=True)
+        if path.endswith(".parquet"):
+            packed = {"compression": "zstd", "compression_level": 19}
+            pq.write_table(pq.read_table(results / path), records / path, **packed)
+        else:
+            shutil.copy(results / path, records / path)
+    (records / "files.json").write_text(json.dumps(inside, indent=1) + "\n")
+    (records / "story.json").write_text(json.dumps(build_story(plan), indent=1, ensure_ascii=False) + "\n")
+    expected(experiment).mkdir(parents=True, exist_ok=True)
+    make_tables(experiment, expected(experiment))
 
 
 if __name__ == "__main__":
-    take(Path(sys.argv[1]))
+    take(sys.argv[1], Path(sys.argv[2]))

@@ -2,24 +2,28 @@
 
 `smoke` holds the records of a smoke run and the tables expected of them; of other experiments the tables lie in
 docs/<experiment>, for people to read. After a meant change: `python -m tests.golden.test_tables <experiment> <results>`
-takes records from a folder in which the experiment ran, and writes the tables anew.
+takes records from a folder in which the experiment ran, and writes the tables anew. Predictions are kept as differences
+from one alpha to the next, most of which are 0.
 """
 
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
-import pyarrow.parquet as pq
+import numpy as np
+import pandas as pd
 import pytest
 
 from surefoot.experiments_page import plan_of
 from surefoot.layouts import write_tables
 from surefoot.tables import KINDS, build_tables
 
+SPACES = ("weights", "outputs")
 HERE = Path(__file__).resolve().parent
 EXPERIMENTS = sorted(path.parent.name for path in HERE.glob("*/records"))
 NAMES = (
@@ -48,23 +52,36 @@ def expected(experiment: str) -> Path:
 
 def make_tables(experiment: str, folder: Path) -> None:
     """Write the tables of the committed records, without those that hold times and those without a row."""
-    records = HERE / experiment / "records"
-    story, files = (json.loads((records / name).read_text()) for name in ("story.json", "files.json"))
-    none: dict = {kind: [] for kind in KINDS}
-    tables = build_tables(none | {kind: [records / path for path in paths] for kind, paths in files.items()}, story)
+    with TemporaryDirectory() as temporary:
+        records = Path(shutil.copytree(HERE / experiment / "records", temporary, dirs_exist_ok=True))
+        story, files = (json.loads((records / name).read_text()) for name in ("story.json", "files.json"))
+        for path in (records / name for name in files["predictions"]):
+            along_alphas(np.cumsum, pd.read_parquet(path)).to_parquet(path)
+        none: dict = {kind: [] for kind in KINDS}
+        tables = build_tables(none | {kind: [records / path for path in paths] for kind, paths in files.items()}, story)
     filled = {name: tables[name] for name in NAMES if name in tables and len(tables[name])}
     write_tables(filled, story["titles"], folder)
+
+
+def along_alphas(change: Callable[..., np.ndarray], predictions: pd.DataFrame) -> pd.DataFrame:
+    """Predictions with `change` done to the columns of each space, in the order of alpha."""
+    for space in SPACES:
+        columns = [name for name in predictions if name.startswith(f"{space}_")]
+        predictions[columns] = change(predictions[columns].to_numpy(), axis=1).astype(np.int32)
+    return predictions
+
+
+def differences(values: np.ndarray, axis: int) -> np.ndarray:
+    """What np.cumsum undoes."""
+    return np.diff(values, axis=axis, prepend=0)
 
 
 @cache
 def made(experiment: str) -> dict[str, str]:
     """Name -> text of every table, made once."""
-    folder = Path(mkdtemp())
-    try:
-        make_tables(experiment, folder)
-        return {path.name: path.read_text() for path in folder.iterdir()}
-    finally:
-        shutil.rmtree(folder)
+    with TemporaryDirectory() as folder:
+        make_tables(experiment, Path(folder))
+        return {path.name: path.read_text() for path in Path(folder).iterdir()}
 
 
 def committed(experiment: str) -> list[Path]:
@@ -117,9 +134,9 @@ def take(experiment: str, results: Path) -> None:
     inside = {kind: [str(Path(*Path(path).parts[1:])) for path in paths] for kind, paths in files.items()}
     for path in (path for paths in inside.values() for path in paths):
         (records / path).parent.mkdir(parents=True, exist_ok=True)
-        if path.endswith(".parquet"):
-            packed = {"compression": "zstd", "compression_level": 19}
-            pq.write_table(pq.read_table(results / path), records / path, **packed)
+        if path in inside["predictions"]:
+            found = along_alphas(differences, pd.read_parquet(results / path))
+            found.to_parquet(records / path, compression="zstd", compression_level=19)
         else:
             shutil.copy(results / path, records / path)
     (records / "files.json").write_text(json.dumps(inside, indent=1) + "\n")

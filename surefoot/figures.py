@@ -7,7 +7,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.ticker import MaxNLocator
 
+from surefoot.adaptations import BEST_BLOCK
 from surefoot.plots import BESIDE, colours, panels, save_figure, shared_legend
 from surefoot.published import published_name
 from surefoot.results import AVERAGE, logit
@@ -213,11 +215,12 @@ def draw_blocks(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
         error = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
         axis.bar(rows["label"], rows["value"], yerr=error, capsize=2.5, color=rows["label"].map(colour_of), width=0.75)
         shots = f"{rows['shots'].iloc[0]} images a class"
-        axis.set(title=f"{task}, {shots}" if points["model"].nunique() == 1 else f"{task}, {model}, {shots}")
+        axis.set(title=f"{task}\n{shots}" if points["model"].nunique() == 1 else f"{task}, {model}\n{shots}")
         axis.set_ylabel(f"target test, {_metric_name(story['surgical']['tasks'][task])} (%)")
         axis.tick_params(axis="x", rotation=40)
         plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
         axis.grid(True, axis="y")
+        axis.set_axisbelow(True)
     return figure
 
 
@@ -235,9 +238,10 @@ def draw_shots(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     for ((model, task), rows), axis in shown:
         for label, line in rows.groupby("label", sort=False):
             line = line.sort_values("shots")
-            axis.plot(line["shots"], line["value"], "-o", markersize=3.5, color=colour_of[label], label=label)
+            dashed = "--o" if line["method"].iloc[0] == BEST_BLOCK else "-o"  # it lies on the arm that it chose
+            axis.plot(line["shots"], line["value"], dashed, markersize=3.5, color=colour_of[label], label=label)
             axis.fill_between(line["shots"], line["low"], line["high"], color=colour_of[label], alpha=0.08, linewidth=0)
-        axis.set(title=task if points["model"].nunique() == 1 else f"{task}, {model}", xlabel="images a class")
+        axis.set(title=task if points["model"].nunique() == 1 else f"{task}, {model}", xlabel="images a class, at most")
         axis.set_xticks(sorted(points["shots"].unique()))
         axis.set_ylabel(f"target test, {_metric_name(story['surgical']['tasks'][task])} (%)")
         axis.grid(True)
@@ -248,7 +252,7 @@ def draw_shots(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
 def draw_factors(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """Heat maps of the learned factors, layer x epoch, a panel per method and task."""
     points = points[points["shots"] == points["shots"].min()]
-    figure, shown = panels(points.groupby(["model", "method", "task"], sort=False), 3.0, 2.6)
+    figure, shown = panels(points.groupby(["model", "method", "task"], sort=False), 3.6, 2.8)
     for ((_, method, task), rows), axis in shown:
         order = list(dict.fromkeys(rows["layer"]))
         grid = rows.pivot_table(index="layer", columns="epoch", values="factor").loc[order]
@@ -256,7 +260,8 @@ def draw_factors(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
         axis.set_yticks(range(len(order)), order)
         axis.invert_yaxis()
         shots = f"{rows['shots'].iloc[0]} images a class"
-        axis.set(title=f"{story['labels'][method]}\n{task}, {shots}", xlabel="epoch")
+        axis.set(title=f"{story['labels'][method]}\n{task}\n{shots}", xlabel="epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.colorbar(image, ax=[axis for _, axis in shown], label="factor of the learning rate", shrink=0.7)
     return figure
 

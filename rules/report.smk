@@ -18,7 +18,7 @@ rule make_tables:
         adapted=PLAN.adaptations("adapt", "predictions.parquet"),
         factors=PLAN.adaptations("adapt", "factors.parquet"),
         objectives=SEARCHES.files("objective.yaml"),
-        searches=SEARCHES.files("trials.parquet"),
+        searches=SEARCHES.trials(),
         search_meters=SEARCHES.files("meter.json"),
         finals=SEARCHES.finals("record.json"),
         lengths=SEARCHES.analyses("lengths"),

@@ -90,7 +90,7 @@ rule learn:
         mem_mb=LIGHT_MB,
         runtime=10,
     params:
-        space=SEARCHES.space_entry,
+        space=SEARCHES.learned_entry,
         code=code_digest("learn"),
     message:
         "Learn the objective of {wildcards.space} on {wildcards.task}, seed {wildcards.search_seed}"
@@ -203,7 +203,7 @@ use rule search_lengths as search_without with:
 
 rule export_study:
     input:
-        trials=SEARCHES.files("trials.parquet"),
+        trials=SEARCHES.trials(),
     output:
         study="results/search/study.db",
     log:

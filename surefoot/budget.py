@@ -211,7 +211,8 @@ def _add_runs(found: Budget, searches: Searches, counts: Counts, size: Size) -> 
         moves = plan.trained(method) and methods[method].train != ["head"]
         found.flops["evaluation"] += one_pass * (len(plan.config.alphas) if moves else 1)
     how = plan.config.search
-    for space in (plan.config.spaces[name].under(recipe) for name in how.spaces):
+    here = [space for task, _, space in searches.cells() if task == counts.task.name]
+    for space in (plan.config.spaces[name].under(recipe) for name in dict.fromkeys(here)):
         training, trial = plan.config.resolve(space.method, recipe, space.trial)
         keys = {key.partition(".")[2] for key in space.dimensions if key.startswith("objective.")}
         widest = training.model_copy(update={"objective": training.objective | dict.fromkeys(keys, 1.0)})
@@ -221,7 +222,8 @@ def _add_runs(found: Budget, searches: Searches, counts: Counts, size: Size) -> 
         final = _training(plan, space.method, recipe, counts, size) + counts.evaluated * size.image_flops * len(
             plan.config.alphas
         )
-        found.flops["search"] += len(how.seeds) * (how.trials * each + how.final_seeds * final)
+        trials = 0 if space.learned else how.trials
+        found.flops["search"] += len(how.seeds) * (trials * each + how.final_seeds * final)
 
 
 def _add_adaptations(found: Budget, plan: Plan, counts: Counts, size: Size) -> None:

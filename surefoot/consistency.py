@@ -182,6 +182,8 @@ def _searches(config: "Config") -> Iterator[str]:
                 f"spaces.{name}: {space.method} starts from {base}, which is trained for the seeds of the run only: "
                 "search.seeds must be among them and search.final_seeds 1"
             )
+        if space.learned:
+            yield from _learned_elsewhere(config, name)
         if name in search.without.spaces and not any(
             key.startswith("objective.") and isinstance(d, Dimension) for key, d in space.dimensions.items()
         ):
@@ -209,6 +211,26 @@ def _searches(config: "Config") -> Iterator[str]:
                         changed(*entry, {**settings, **others, key: value}, f"spaces.{name}.dimensions")
             except ValueError as error:
                 yield str(error)
+
+
+def _learned_elsewhere(config: "Config", name: str) -> Iterator[str]:
+    """A space that takes what another search learned: that one must be run, and vary the same."""
+    space, run, search = config.spaces[name], config.run, config.search
+    for key, value, known in (
+        ("space", space.learned.space, [s for s in search.spaces if not config.spaces[s].learned]),
+        ("task", space.learned.task, run.tasks),
+    ):
+        if value not in known:
+            where = "search.spaces, and search itself" if key == "space" else "run.tasks"
+            yield f"spaces.{name}.learned.{key}: {value} must be in {where}{suggestion(value, known)}"
+            return
+    if len(run.tasks) < 2:
+        yield f"spaces.{name}.learned: {space.learned.task} is the only task, so there is none to try it on"
+    other = config.spaces[space.learned.space]
+    if (space.method, space.dimensions) != (other.method, other.dimensions):
+        yield f"spaces.{name}.learned: {space.learned.space} has another method or other dimensions; take them over"
+    if name in (*search.lengths.spaces, *search.without.spaces, search.reference):
+        yield f"spaces.{name}: it makes no search, so it can be no reference and has no analysis"
 
 
 def _text_towers(config: "Config") -> Iterator[str]:

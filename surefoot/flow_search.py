@@ -5,6 +5,7 @@ No torch here: the Snakefile imports this module.
 
 from dataclasses import dataclass
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 from surefoot.flow import Plan
@@ -56,9 +57,20 @@ class Searches:
         """Records of the rounds before one."""
         return self.trial_files(FOLDER.format(**vars_of(wildcards)), range(int(wildcards.round)))
 
+    def searched(self, wildcards: Any) -> SimpleNamespace:
+        """Wildcards of the search that a space's values come from: its own, or the one that it names."""
+        own, learned = vars_of(wildcards), self.spaces[wildcards.space].learned
+        return SimpleNamespace(**own | (learned.model_dump() if learned else {}))
+
+    def learned_entry(self, wildcards: Any) -> dict[str, Any]:
+        """What choosing the winner reads of the config, and whose winner it is where it is another search's."""
+        learned = self.spaces[wildcards.space].learned
+        entry = self.space_entry(self.searched(wildcards)) | {"name": wildcards.space}
+        return entry | ({"learned": learned.model_dump()} if learned else {})
+
     def all_trials(self, wildcards: Any) -> list[str]:
         """Records of all rounds of a search."""
-        return self.trial_files(FOLDER.format(**vars_of(wildcards)))
+        return self.trial_files(FOLDER.format(**vars(self.searched(wildcards))))
 
     def job_meters(self, wildcards: Any) -> list[str]:
         """What the jobs of a search cost: one, or one per shard of every round."""
@@ -119,17 +131,22 @@ class Searches:
         return [f for space in wanted for f in self.files(f"{kind}.parquet") if f.split("/")[-3] == space]
 
     def cells(self) -> list[tuple[str, str, str]]:
-        """Every (task, model, space) of the run."""
-        run = self.plan.config.run
-        return [(t, m, space) for t in run.tasks for m in run.models for space in self.how.spaces]
+        """Every (task, model, space) of the run; what is learned on a task is tried on the others."""
+        run, known = self.plan.config.run, self.spaces
+        cells = [(t, m, space) for t in run.tasks for m in run.models for space in self.how.spaces]
+        return [(t, m, space) for t, m, space in cells if not ((of := known[space].learned) and of.task == t)]
 
     def files(self, file: str) -> list[str]:
-        """One file of every search of the run."""
+        """One file of every learned objective of the run."""
         return [
             f"results/search/{t}/{m}/{space}/search-{seed}/{file}"
             for t, m, space in self.cells()
             for seed in self.how.seeds
         ]
+
+    def trials(self) -> list[str]:
+        """The trials of every search of the run."""
+        return [path for path in self.files("trials.parquet") if not self.spaces[path.split("/")[-3]].learned]
 
     def evaluations(self, file: str) -> list[str]:
         """One file of the evaluation of every searched method."""

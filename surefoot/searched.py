@@ -125,10 +125,12 @@ def costs_table(objectives: list[Path], meters: list[Path], finals: list[Path]) 
         here = (found["task"], found["model"], run)
         records = [read_json(path) for path in finals if path.parts[-5:-2] == here]
         final = np.mean([_steps(record) for record in records])
+        spent = {key: found[key] for key in ("trials", "failed")}
+        spent |= {"labelled_images": found["validation_images"], "steps_ratio": steps / final}
+        if "learned" in found:  # elsewhere: nothing was spent on this task
+            spent = dict.fromkeys(spent, 0.0)
         rows.append(
-            {key: found[key] for key in (*KEYS, "trials", "failed")}
-            | {"labelled_images": found["validation_images"], "steps_ratio": steps / final}
-            | {"best_epoch": records[0]["method"]["recipe"]["keep"] == "best"}
+            {key: found[key] for key in KEYS} | spent | {"best_epoch": records[0]["method"]["recipe"]["keep"] == "best"}
         )
     return pd.DataFrame(rows)
 

@@ -62,6 +62,13 @@ class SpaceChanges(Section):
     trial: dict[str, Any] = Field({}, description="Instead of spaces.<name>.trial, replaced whole.")
 
 
+class Learned(Section):
+    """A finished search of the run."""
+
+    space: Name = Field(description="Entry of search.spaces.")
+    task: Name = Field(description="Entry of run.tasks.")
+
+
 class Space(Section):
     """What a search varies around a method, and what it maximises (AutoFT, Choi et al. 2024)."""
 
@@ -98,6 +105,11 @@ class Space(Section):
         description="What the final run changes beside the winner's values; keep: best chooses the epoch on id_val.",
     )
 
+    learned: Learned | None = Field(
+        None,
+        description="Instead of searching, take what this search learned, on the run's other tasks: the values as they "
+        "are, the rate too.",
+    )
     recipes: dict[Name, SpaceChanges] = Field(
         default={},
         description="Per recipe name: images and trial where they differ, so that one run can have several tasks.",
@@ -139,7 +151,7 @@ class Search(Section):
         default=[], description="Entries of spaces, searched on every task with every model of the run; []: no search."
     )
     reference: Name | None = Field(
-        None, description="Entry of search.spaces that the others are compared with; null: the last."
+        None, description="Entry of search.spaces that the others are compared with; null: the last that searches."
     )
     seeds: list[Annotated[int, Field(ge=0)]] = Field(
         default=[0],

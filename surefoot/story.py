@@ -70,7 +70,7 @@ def _search(config: Config) -> dict[str, Any]:
         "spaces": {name: space(name) for name in how.spaces},
         "trials": how.trials,
         "seeds": list(how.seeds),
-        "reference": how.reference or (how.spaces[-1] if how.spaces else ""),
+        "reference": how.reference or next((s for s in reversed(how.spaces) if not config.spaces[s].learned), ""),
         "compared_seeds": [seed for seed in config.seeds if seed % 3 in folds],
     }
 
@@ -81,13 +81,14 @@ def _space_pages(config: Config) -> list[dict[str, str]]:
     for name in config.search.spaces:
         space = config.spaces[name]
         free = [key for key, dimension in space.dimensions.items() if not isinstance(dimension, float)]
+        on = f", by {space.learned.space} on {space.learned.task}" if space.learned else ""
         pages.append(
             {
                 "method": name,
                 "label": space.label,
                 "trains": " + ".join(config.methods[space.method].train),
                 "objective": "learned" if any(key.startswith("objective.") for key in free) else "as " + space.method,
-                "also": f"{space.sampler} search over {', '.join(free)}",
+                "also": f"{space.sampler} search over {', '.join(free)}{on}",
                 "recipe": f"as {space.method}, with the winner's values",
                 "source": space.reference,
                 "differs": space.differs,

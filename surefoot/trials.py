@@ -112,6 +112,7 @@ def write_objective(path: Path, trials: list[Trial], space: dict[str, Any], abou
         "eval_set": space["eval_set"],
         "changes": changes(dimensions_of(space["dimensions"]), best["proposal"], "final"),
     }
+    content |= {"learned": space["learned"]} if "learned" in space else {}  # by another search, on another task
     with atomic(path) as partial:
         partial.write_text(yaml.safe_dump(content, sort_keys=True, allow_unicode=True), encoding="utf-8")
 

@@ -121,7 +121,7 @@ def take(experiment: str, results: Path) -> None:
         "metrics": plan.evaluations("metrics.parquet") + searches.evaluations("metrics.parquet"),
         "predictions": plan.evaluations("predictions.parquet") + searches.evaluations("predictions.parquet"),
         "objectives": searches.files("objective.yaml"),
-        "searches": searches.files("trials.parquet"),
+        "searches": searches.trials(),
         "search_meters": searches.files("meter.json"),
         "finals": searches.finals("record.json"),
         "lengths": searches.analyses("lengths"),

@@ -1,5 +1,6 @@
 """A learned objective as a method: the base method's entry with the winner's changes, and nothing else."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,13 +9,18 @@ import pytest
 import yaml
 
 from surefoot.config import parse_config
-from surefoot.files import UserError
+from surefoot.consistency import inconsistencies
+from surefoot.experiments_page import plan_of
+from surefoot.files import UserError, write_json
 from surefoot.flow import Plan
 from surefoot.flow_search import Searches
 from surefoot.learned import learned_entry, read_objective
+from surefoot.searched import costs_table
+from surefoot.spaces import Learned
 from surefoot.trials import write_objective
 from tests.tiny import raw_config
 
+FREE = {"low": 0.0, "high": 1.0}
 FOUND = {
     "objective.ce": 1.0,
     "objective.hinge": 0.25,
@@ -107,3 +113,73 @@ def test_a_damaged_file_is_named(written: Path, content: bytes) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"objective\.yaml is no learned objective"):
         read_objective(tmp_path / "objective.yaml")
+
+
+def wilds() -> Searches:
+    return Searches(plan_of("autoft_wilds"))
+
+
+def cell(task: str, space: str) -> SimpleNamespace:
+    return SimpleNamespace(task=task, model="ViT-B-16", space=space, search_seed="1")
+
+
+def test_what_is_learned_on_one_task_is_tried_on_the_other() -> None:
+    found = wilds()
+    assert {(task, name) for task, _, name in found.cells() if "-of-" in name} == {
+        ("fmow", "autoft-of-iwildcam"),
+        ("iwildcam", "autoft-of-fmow"),
+    }
+    own, other = cell("iwildcam", "autoft"), cell("fmow", "autoft-of-iwildcam")
+    assert found.all_trials(other) == found.all_trials(own) != found.all_trials(cell("fmow", "autoft"))
+    assert found.job_meters(other) == found.job_meters(own)
+    assert not any("-of-" in path for path in found.trials())
+    assert sum("-of-" in path for path in found.files("objective.yaml")) == 2 * 3
+    # The winner is chosen by the metric of the task that was searched on, and trained as the other task says.
+    learned = found.learned_entry(other)
+    assert learned == found.learned_entry(own) | {
+        "name": "autoft-of-iwildcam",
+        "learned": {"space": "autoft", "task": "iwildcam"},
+    }
+    assert learned["metric"] == "macro_f1" and found.space_entry(other)["task_metric"] == "worst_group"
+    assert found.space_entry(other)["recipe"]["steps"] == 96080
+
+
+def test_an_objective_from_elsewhere_says_so_and_costs_its_task_nothing(tmp_path: Path) -> None:
+    trial = {"number": 0, "state": "done", "score": 1.0, "reason": "", "proposal": {"learning_rate": 0.5}}
+    rows, meters = [], []
+    for name in ("autoft", "autoft-of-iwildcam"):
+        entry = wilds().learned_entry(cell("fmow", name)) | {"dimensions": {"objective.ce": 1.0, "learning_rate": FREE}}
+        about = {"task": "fmow", "model": "ViT-B-16", "search_seed": 1, "validation_images": 9}
+        path = tmp_path / f"search/fmow/ViT-B-16/{name}/objective.yaml"
+        path.parent.mkdir(parents=True)
+        write_objective(path, [trial], entry, about)
+        assert read_objective(path)["changes"] == {"objective.ce": 1.0, "learning_rate": 0.5}
+        assert read_objective(path).get("learned") == wilds().learned_entry(cell("fmow", name)).get("learned")
+        record = tmp_path / f"finetune/fmow/ViT-B-16/{name}@search-1/seed-1/record.json"
+        write_json(record, {"training_images": 8, "method": {"recipe": {"steps": 10, "keep": "best"}}})
+        write_json(path.with_name("meter.json"), {"steps": 40})
+        rows.append(path)
+        meters.append(path.with_name("meter.json"))
+    finals = sorted(tmp_path.glob("finetune/*/*/*/*/record.json"))
+    costs = costs_table(rows, meters, finals).set_index("space")
+    numbers = ["trials", "labelled_images", "steps_ratio"]
+    assert list(costs.loc["autoft", numbers]) == [1, 9, 4] and not costs.loc["autoft-of-iwildcam", numbers].any()
+
+
+@pytest.mark.parametrize(
+    ("learned", "message"),
+    [
+        ({"space": "autofd", "task": "iwildcam"}, "learned.space: autofd must be in search.spaces.*did you mean"),
+        (
+            {"space": "autoft-of-fmow", "task": "fmow"},
+            "learned.space: autoft-of-fmow must be in search.spaces",
+        ),
+        ({"space": "autoft", "task": "cifar10"}, "learned.task: cifar10 must be in run.tasks"),
+        ({"space": "ft-searched", "task": "fmow"}, "ft-searched has another method or other dimensions"),
+    ],
+)
+def test_mistakes_of_what_is_learned_elsewhere(learned: dict[str, str], message: str) -> None:
+    config = plan_of("autoft_wilds").config
+    space = config.spaces["autoft-of-iwildcam"].model_copy(update={"learned": Learned(**learned)})
+    changed = config.model_copy(update={"spaces": config.spaces | {"autoft-of-iwildcam": space}})
+    assert re.search(message, "\n".join(inconsistencies(changed)))

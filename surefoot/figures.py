@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 
 from surefoot.adaptations import BEST_BLOCK
-from surefoot.plots import BESIDE, colours, panels, save_figure, shared_legend
+from surefoot.plots import BESIDE, colours, only_text, panels, save_figure, shared_legend
 from surefoot.published import published_name
 from surefoot.results import AVERAGE, logit
 from surefoot.search_figures import (
@@ -279,7 +279,7 @@ def draw_comparison(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     protocol, which no verdict is given for.
     """
     if points.empty:
-        return plt.figure(figsize=(4, 1)).text(0.5, 0.5, "no published number to compare with", ha="center").figure
+        return only_text("no published number to compare with")
     sets = list(dict.fromkeys(points["eval_set"]))
     colour_of = dict(zip(sets, colours(len(sets)), strict=True))
     figure, shown = panels(points.groupby(["task", "model", "metric"], sort=False), 6.0, 3.8)

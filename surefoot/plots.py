@@ -53,6 +53,11 @@ def panels(cells: Iterable, width: float, height: float, columns: int = 4, **how
     return figure, list(zip(cells, axes.flat, strict=False))
 
 
+def only_text(text: str) -> plt.Figure:
+    """A figure of nothing, which says why."""
+    return plt.figure(figsize=(4, 1)).text(0.5, 0.5, text, ha="center").figure
+
+
 def shared_legend(figure: plt.Figure, axis: plt.Axes) -> None:
     """One legend to the right of all panels, with the handles of one of them."""
     figure.legend(*axis.get_legend_handles_labels(), fontsize=8, loc="outside right center")

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from surefoot.plots import BESIDE, colours, panels
+from surefoot.plots import BESIDE, colours, only_text, panels
 
 CELL = ["task", "model"]
 
@@ -68,6 +68,8 @@ def importance_points(importances: pd.DataFrame, story: dict[str, Any]) -> pd.Da
 
 def draw_importances(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """Bars of the importances, a panel per space; the thin line spans the searches."""
+    if points.empty:
+        return only_text("no search has two trials of different scores")
     spaces = list(points.groupby([*CELL, "space"], sort=False))
     tallest = max(len(rows) for _, rows in spaces)
     figure, shown = panels(spaces, 3.8, 0.8 + 0.24 * tallest, columns=3)

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from surefoot.layouts import layout, write_tables
-from surefoot.searched import costs_table, learned_table, lengths_table, without_table
+from surefoot.search_figures import draw_importances, importance_points
+from surefoot.searched import KEYS, costs_table, learned_table, lengths_table, without_table
 from surefoot.trials import running_best
 
 ABOUT = {"task": "t", "model": "m", "space": "s", "search_seed": 0}
@@ -94,3 +95,10 @@ def test_values_that_are_words_stand_beside_numbers_in_the_table_of_what_was_lea
     ]
     tex = (tmp_path / "learned.tex").read_text()
     assert "cosine" in tex and "constant" in tex and "nan" not in tex.lower() and "none" not in tex.lower()
+
+
+def test_without_importances_the_figure_says_why() -> None:
+    """All trials of a run on fabricated or hopeless data can have the same score."""
+    points = importance_points(pd.DataFrame(columns=[*KEYS, "key", "importance"]), {})
+    (text,) = draw_importances(points, {}).texts
+    assert "different scores" in text.get_text()

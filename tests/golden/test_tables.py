@@ -2,29 +2,24 @@
 
 `smoke` holds the records of a smoke run and the tables expected of them; of other experiments the tables lie in
 docs/<experiment>, for people to read. After a meant change: `python -m tests.golden.test_tables <experiment> <results>`
-takes records from a folder in which the experiment ran, and writes the tables anew. Predictions are kept as differences
-from one alpha to the next, most of which are 0.
+takes records from a folder in which the experiment ran, and writes the tables anew.
 """
 
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from surefoot.experiments_page import plan_of
 from surefoot.layouts import write_tables
 from surefoot.tables import KINDS, build_tables
+from tests.golden.packed import HERE, pack, unpacked
 
-SPACES = ("weights", "outputs")
-HERE = Path(__file__).resolve().parent
 EXPERIMENTS = sorted(path.parent.name for path in HERE.glob("*/records"))
 NAMES = (
     "main",
@@ -53,27 +48,12 @@ def expected(experiment: str) -> Path:
 def make_tables(experiment: str, folder: Path) -> None:
     """Write the tables of the committed records, without those that hold times and those without a row."""
     with TemporaryDirectory() as temporary:
-        records = Path(shutil.copytree(HERE / experiment / "records", temporary, dirs_exist_ok=True))
+        records = unpacked(experiment, Path(temporary))
         story, files = (json.loads((records / name).read_text()) for name in ("story.json", "files.json"))
-        for path in (records / name for name in files["predictions"]):
-            along_alphas(np.cumsum, pd.read_parquet(path)).to_parquet(path)
         none: dict = {kind: [] for kind in KINDS}
         tables = build_tables(none | {kind: [records / path for path in paths] for kind, paths in files.items()}, story)
     filled = {name: tables[name] for name in NAMES if name in tables and len(tables[name])}
     write_tables(filled, story["titles"], folder)
-
-
-def along_alphas(change: Callable[..., np.ndarray], predictions: pd.DataFrame) -> pd.DataFrame:
-    """Predictions with `change` done to the columns of each space, in the order of alpha."""
-    for space in SPACES:
-        columns = [name for name in predictions if name.startswith(f"{space}_")]
-        predictions[columns] = change(predictions[columns].to_numpy(), axis=1).astype(np.int32)
-    return predictions
-
-
-def differences(values: np.ndarray, axis: int) -> np.ndarray:
-    """What np.cumsum undoes."""
-    return np.diff(values, axis=axis, prepend=0)
 
 
 @cache
@@ -135,8 +115,7 @@ def take(experiment: str, results: Path) -> None:
     for path in (path for paths in inside.values() for path in paths):
         (records / path).parent.mkdir(parents=True, exist_ok=True)
         if path in inside["predictions"]:
-            found = along_alphas(differences, pd.read_parquet(results / path))
-            found.to_parquet(records / path, compression="zstd", compression_level=19)
+            pack(results / path, records / path)
         else:
             shutil.copy(results / path, records / path)
     (records / "files.json").write_text(json.dumps(inside, indent=1) + "\n")

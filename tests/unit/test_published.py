@@ -35,9 +35,10 @@ from surefoot.published import (
 from surefoot.report import write_report
 from surefoot.story import build_story
 from surefoot.tables import KINDS, build_tables
+from tests.golden.packed import unpacked
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = ROOT / "tests" / "golden" / "records"
+GOLDEN = ROOT / "tests" / "golden" / "smoke"
 RULE = {"tolerance": 1.0, "deviations": 2.0}
 ROW = Published(
     paper="A paper",
@@ -375,7 +376,7 @@ def test_other_alphas_and_metrics_meet_theirs_without_an_interval() -> None:
 
 
 def test_labels_of_chosen_alphas_end_as_the_main_table_says() -> None:
-    labels = pd.read_csv(GOLDEN.parent / "expected" / "main.csv").query("0 < alpha < 1")["label"].unique()
+    labels = pd.read_csv(GOLDEN / "tables" / "main.csv").query("0 < alpha < 1")["label"].unique()
     assert {label.endswith("(0.5)") for label in labels} == {True, False}
     assert all(label.endswith(CHOSEN) for label in labels if not label.endswith("(0.5)"))
 
@@ -443,10 +444,11 @@ def test_a_run_with_published_numbers_has_table_figure_and_rule(monkeypatch: pyt
 
 def test_table_figure_and_report_from_records(tmp_path: Path) -> None:
     """The committed records of a smoke run beside made-up numbers."""
-    story = json.loads((GOLDEN / "story.json").read_text()) | {"comparison": RULE}
+    story = json.loads((GOLDEN / "records/story.json").read_text()) | {"comparison": RULE}
     story |= {"figures": ["comparison"], "surgical": {"tasks": {}}, "search": {"spaces": {}, "seeds": []}}
-    files = json.loads((GOLDEN / "files.json").read_text())
-    expected = pd.read_csv(GOLDEN.parent / "expected" / "main.csv").set_index(["label", "eval_set"])["value"]
+    records = unpacked("smoke", tmp_path / "records")
+    files = json.loads((records / "files.json").read_text())
+    expected = pd.read_csv(GOLDEN / "tables" / "main.csv").set_index(["label", "eval_set"])["value"]
     where = {"task": "emoji-smoke", "model": "emoji-clip", "metric": "mean_per_class"}
     numbers = written(
         tmp_path,
@@ -454,7 +456,7 @@ def test_table_figure_and_report_from_records(tmp_path: Path) -> None:
         ROW._replace(**where, value=5.0, eval_set="mean:glyph+line+openmoji", std=0.3, spread="std"),
         ROW._replace(**where, value=50.0, ensemble="wise", alpha=0.5, verification="not verified"),
     )
-    given = {kind: [GOLDEN / path for path in files.get(kind, [])] for kind in ("metrics", "predictions")}
+    given = {kind: [records / path for path in files.get(kind, [])] for kind in ("metrics", "predictions")}
     tables = build_tables({kind: [] for kind in KINDS} | given | {"published": [numbers]}, story)
     write_tables({name: tables[name] for name in ("metrics", "comparison")}, story["titles"], tmp_path)
     found = pd.read_csv(tmp_path / "comparison.csv")
@@ -477,9 +479,9 @@ def test_table_figure_and_report_from_records(tmp_path: Path) -> None:
 
 
 def test_the_figure_of_nothing_is_drawn(tmp_path: Path) -> None:
-    story = json.loads((GOLDEN / "story.json").read_text())
+    story = json.loads((GOLDEN / "records/story.json").read_text())
     story |= {"figures": ["comparison"], "surgical": {"tasks": {}}, "search": {"spaces": {}, "seeds": []}}
-    (tmp_path / "metrics.csv").write_bytes((GOLDEN.parent / "expected" / "metrics.csv").read_bytes())
+    (tmp_path / "metrics.csv").write_bytes((GOLDEN / "tables" / "metrics.csv").read_bytes())
     compare(MAIN, NONE, [ROW._replace(method="lp")], RULE).to_csv(tmp_path / "comparison.csv", index=False)
     draw_figures(tmp_path, story, tmp_path)
     assert (tmp_path / "comparison.png").is_file()

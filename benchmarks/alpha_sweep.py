@@ -24,13 +24,13 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from surefoot import config  # noqa: E402  (found through the line above)
 from surefoot.clip import Classifier, Preprocess, State, load_state, zero_shot_classifier  # noqa: E402
 from surefoot.data import Data, Examples  # noqa: E402
 from surefoot.evaluate import Line, evaluate_line, prediction_column  # noqa: E402
 from surefoot.files import UserError  # noqa: E402
 from surefoot.interpolate import interpolate  # noqa: E402
 from surefoot.seeds import derive, numpy_stream  # noqa: E402
+from surefoot.task_entries import EmojiTask  # noqa: E402
 from surefoot.tasks import EvalSet, Part, Task, build_task  # noqa: E402
 
 BOUND = 1.1
@@ -124,7 +124,7 @@ def jpeg_setting(folder: Path, images: int, short_side: int) -> Setting:
     count = [0]
     names = np.array([f"image {i}" for i in range(images)])
     labels = numpy_stream(0, "benchmark", "labels").integers(0, CLASSES, images)
-    examples = JpegExamples((), labels, names, np.full(images, "all"), count, files)
+    examples = JpegExamples((), labels, names, np.full(images, "all"), np.full(images, ""), count, files)
     task = replace(_task(), eval_sets=(EvalSet("jpeg", "JPEG files", "ood_test", ()),))
     return Setting(
         title=f"{images} JPEG files with short side {short_side}, ViT-B/32",
@@ -184,7 +184,7 @@ def task_setting(folder: Path) -> Setting:
 
 
 def _task() -> Task:
-    return build_task("emoji-style", config.Task(family="emoji", recipe="emoji"))
+    return build_task("emoji-style", EmojiTask(family="emoji", recipe="emoji"))
 
 
 Predictions = dict[float, np.ndarray]

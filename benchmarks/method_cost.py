@@ -45,7 +45,8 @@ def random_examples(count: int, classes: int) -> Examples:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (count, 48, 48, 3), np.uint8), rng.integers(0, classes, count)
     split = Split(images, pd.DataFrame({"label": labels}), "")
-    return Examples(((split, np.arange(count)),), labels, labels.astype(str), labels.astype(str))
+    names = labels.astype(str)
+    return Examples(((split, np.arange(count)),), labels, clusters=names, groups=names, also=np.full(count, ""))
 
 
 def seconds_per_epoch(config: Config, method: str, recipe: str, examples: Examples, head: dict, task: object) -> float:

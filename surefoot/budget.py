@@ -145,9 +145,11 @@ class Budget:
             f"{about(sum(sizes.values()))} GB of disk: {_listed(sizes)}",
         ]
         if self.unknown:
-            found.append(f"not counted, because nobody publishes it: {', '.join(self.unknown)}")
+            found.append(f"not counted, because it is not known here: {', '.join(self.unknown)}")
         if self.by_hand:
-            found.append(f"to be had by hand, unless data_root has a copy (docs/data.md): {', '.join(self.by_hand)}")
+            found.append(
+                f"only you can get, unless data_root or results/raw has it (docs/data.md): {', '.join(self.by_hand)}"
+            )
         return found
 
 

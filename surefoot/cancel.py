@@ -6,14 +6,14 @@ from typing import Any
 def cancel_all(executor: type) -> None:
     """Make a class of Snakemake's remote executors cancel all jobs that it submitted and that have not ended.
 
-    Snakemake takes jobs off its list while it asks a batch system for their states, and cancels what is on the list.
-    So Ctrl-C at that moment, or a question that fails, would leave all jobs running.
+    Snakemake takes jobs off its list while it asks a batch system for their states, and cancels what is on the list, so
+    Ctrl-C at that moment would leave all of them running. And what waits in a queue of submissions, as with Slurm, is
+    submitted while the executor shuts down.
     """
     if hasattr(executor, "_cancels_all"):
         return
-    submitted, succeeded, failed, cancel = (
-        getattr(executor, name)
-        for name in ("report_job_submission", "report_job_success", "report_job_error", "cancel")
+    submitted, succeeded, failed = (
+        getattr(executor, f"report_job_{event}") for event in ("submission", "success", "error")
     )
 
     def jobs(self: Any) -> dict[Any, Any]:
@@ -31,13 +31,15 @@ def cancel_all(executor: type) -> None:
         jobs(self).pop(job_info.job, None)
         failed(self, job_info, *arguments, **named)
 
-    def cancel_submitted(self: Any) -> None:
-        with self.lock:
-            self.active_jobs = list(jobs(self).values())
-        cancel(self)
+    def cancel(self: Any) -> None:
+        early = dict(jobs(self))
+        self.cancel_jobs(list(early.values()))
+        self.shutdown()
+        if late := [job_info for job, job_info in list(jobs(self).items()) if job not in early]:
+            self.cancel_jobs(late)
 
     executor.report_job_submission = report_job_submission
     executor.report_job_success = report_job_success
     executor.report_job_error = report_job_error
-    executor.cancel = cancel_submitted
+    executor.cancel = cancel
     executor._cancels_all = True

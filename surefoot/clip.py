@@ -187,7 +187,8 @@ class Classifier(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits [B, C] of preprocessed images."""
-        in_parts = images.device.type == "cpu" and not torch.is_grad_enabled() and not self.training
+        training = torch.is_grad_enabled() or any(module.training for module in self.image.modules())
+        in_parts = images.device.type == "cpu" and not training
         parts = images.split(PART) if in_parts else [images]
         return torch.cat([self.classify(self.encode(part)) for part in parts])
 

@@ -86,7 +86,7 @@ def _row(name: str, source: Source) -> list[str]:
         "by hand" if source.asks_the_user else "download",
         _checked(source),
         ", ".join(f"`{folder}`" for folder in source.folders[:3]),
-        ", ".join(f"`{path}`" for path in source.needs[:3]),
+        ", ".join(f"`{path}`" for path in source.needs),
         ", ".join(shown),
         source.licence,
     ]

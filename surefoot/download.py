@@ -73,7 +73,10 @@ def _own_copy(source: Source, data_root: Path) -> Path | None:
     for place in looked:
         missing = _missing(source, place)
         if place != data_root and place.is_dir() and any(place.iterdir()) and len(missing) < len(source.needs):
-            raise UserError(f"{source.name}: {place} is incomplete, {missing[0]} is missing; complete it or remove it")
+            hint = f" {source.by_hand}" if source.by_hand else ""
+            raise UserError(
+                f"{source.name}: {place} is incomplete, {missing[0]} is missing; complete it or remove it.{hint}"
+            )
     logger.info("%s: no copy in %s", source.name, ", ".join(map(str, looked)))
     return None
 

@@ -23,7 +23,7 @@ same graph runs in minutes on the embedded CLIP. Each file begins with what it f
 
 GPU hours are those of a GPU that keeps 50 TFLOP/s (`estimate_tflops`; `benchmarks/paper_scale.py` measures yours), with
 nothing trained before; experiments share what they have in common. Disk counts weights, archives, what comes out of
-them and prepared splits; *and more*: of some data sets nobody publishes the size, `-n` names them. Published: how many
+them and prepared splits; *and more*: some sizes are not known here, `-n` names them. Published: how many
 [published numbers](published.md) the table `comparison` sets beside its own.
 
 """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one prepared split: those that belong to 'train', 'val' or 'test' under a seed; fold '' takes all.
+    """Rows of one prepared split: those of one fold under a seed ('train', 'val', 'test', 'anchor'); '' takes all.
 
     Attributes:
         take: per class only these of its clusters (first, behind the last), with one image each.

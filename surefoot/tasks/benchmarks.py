@@ -30,8 +30,9 @@ class Prepared:
         source: name of the Source whose folder `index` and `read` are given.
         index: folder -> one row per image with COLUMNS: `file` (relative to the folder), `label` (int), `cluster` (what
             intervals resample: near-duplicates share one; the file where there are none), `group` (what the worst group
-            is taken over; '' is left out of it), `fold` ('train' and 'val' where the split is cut by `hold_out`, else
-            ''); `also` (where images have several right labels, the others, as text between blanks); further columns.
+            is taken over; '' is left out of it), `fold` ('train' and 'val' where the split is cut by `hold_out`,
+            'anchor' and 'frame' of videos, else ''); `also` (where images have several right labels, the others, as
+            text between blanks); further columns.
         images: number of rows in the real data set; 0 where no source says it.
         read: (folder, some of the rows) -> their images, uint8 [h, w, 3] or PIL, in order, where they do not lie in
             image files of their own.

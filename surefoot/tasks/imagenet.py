@@ -234,7 +234,7 @@ def build(name: str, entry: BenchmarkTask) -> Task:
         classes=_class_names(),
         prompt_names=tuple(known["names"]),
         templates=tuple(known["templates"]),
-        cluster="image (in ImageNet-C the image that was corrupted)",
+        cluster="image (in ImageNet-C the image that was corrupted, in videos an anchor with its frames)",
         train=(Part("train", "" if published and not entry.shots else "train"),),
         eval_sets=tuple(sets),
         licences=_licences(sets),
@@ -331,6 +331,12 @@ def _note(entry: BenchmarkTask, ood_val: Sequence[str], test_sets: Sequence[str]
     if "c" in ood_val and "c" in test_sets:
         images = "its images among them" if published else "on other images"
         parts.append(f"The corruptions of the test are those of ood_val, {images}.")
+    if set(test_sets) & set(VIDEOS):
+        parts.append(
+            "Videos: the largest logit of the ImageNet classes that mean a label; any right label of a frame counts "
+            "(in YTBB-Robust those of its anchor, of anchors and frames that annotators found good). The average under "
+            "shift is over pm-0 and pm-10 alike; a video with several anchors is resampled as several."
+        )
     if "objectnet" in test_sets:
         parts.append(
             "ObjectNet: 113 classes, the largest logit of their 125 ImageNet classes; its red border is cut "

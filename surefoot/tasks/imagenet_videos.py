@@ -105,7 +105,10 @@ def vid_rows(wnids: Sequence[str], classes: Sequence[Sequence[int]], root: Path)
     folder = root / VID
     labels, sets = (_read(folder / "metadata" / name) for name in ("labels.json", "pmsets.json"))
     index, meant = (_read(folder / "misc" / name) for name in ("imagenet_vid_class_index.json", "rev_wnid_map.json"))
-    said = [sorted(wnids.index(wnid) for wnid in meant[index[str(label)][0]]) for label in range(len(index))]
+    try:
+        said = [sorted(wnids.index(wnid) for wnid in meant[index[str(label)][0]]) for label in range(len(index))]
+    except (KeyError, ValueError, TypeError, IndexError):
+        said = None
     if said != [sorted(ids) for ids in classes]:
         raise UserError(f"{folder / 'misc'}: the classes are not the {len(classes)} known ones; another version?")
     return _rows(root, VID, sets, labels, len(classes))
@@ -116,19 +119,20 @@ def ytbb_rows(classes: Sequence[str], root: Path) -> "pd.DataFrame":
 
     Args:
         classes: names in the order of the labels; the data set's 'none', which no model may say, is not one, so that
-            anchors which show nothing else are left out (WiSE-FT's code counts them as wrong).
+            anchors which show nothing else are left out (WiSE-FT's code counts them as wrong; the real table has none).
 
     Raises UserError for what is missing.
     """
     tables = root / NOTES
     place = {name: number for number, name in enumerate(classes)}
-    first: dict[str, int] = {}
-    with (tables / _TABLES[2]).open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            first[f"{row['ytid']}_{row['time_ms']}"] = int(row["label"])
+    try:
+        with (tables / _TABLES[2]).open(encoding="utf-8", newline="") as file:
+            first = {f"{row['ytid']}_{row['time_ms']}": int(row["label"]) for row in csv.DictReader(file)}
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{tables / _TABLES[2]} is not the table of anchors ({error!r}); get it again") from None
     anchors, pairs = (_annotations(tables / name) for name in _TABLES[:2])
-    spoilt = {_pair(key)[0] for key, said in pairs.items() if "bad-anchor" in said}
-    similar = {_pair(key) for key, said in pairs.items() if "similar" in said and not said & UNLIKE}
+    spoilt = {_key(key.partition(",")[0]) for key, said in pairs.items() if "bad-anchor" in said}
+    similar = {key for key, said in pairs.items() if "similar" in said and not said & UNLIKE}
     sets: dict[str, list[str]] = {}
     labels: dict[str, list[int]] = {}
     for anchor, said in ((_key(path), said) for path, said in anchors.items()):
@@ -142,7 +146,7 @@ def ytbb_rows(classes: Sequence[str], root: Path) -> "pd.DataFrame":
             continue
         here = int(name.removeprefix("frame-").partition(".")[0])
         near = (f"{video}/frame-{here + step}.jpg" for step in range(-STEPS, STEPS + 1) if step)
-        sets[anchor] = [frame for frame in near if (anchor, frame) in similar]
+        sets[anchor] = [frame for frame in near if f"{anchor},{frame}" in similar]
         labels |= dict.fromkeys([anchor, *sets[anchor]], own)
     return _rows(root, f"{YTBB}/ytbb_videos", sets, labels, len(classes))
 
@@ -154,11 +158,6 @@ def _annotations(path: Path) -> dict[str, set[str]]:
         return {row["key"]: {found["labels"][number] for number in row["labels"]} for row in found["annotations"]}
     except (KeyError, IndexError, TypeError) as error:
         raise UserError(f"{path} is not a table of annotations ({error!r}); get the data set again") from None
-
-
-def _pair(key: str) -> tuple[str, str]:
-    anchor, _, frame = key.partition(",")
-    return _key(anchor), _key(frame)
 
 
 def _key(path: str) -> str:

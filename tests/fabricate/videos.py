@@ -59,13 +59,18 @@ def _ytbb(root: Path, pictures: Iterator[bytes]) -> None:
         middle = int(name[len("frame-") : -len(".jpg")])
         for frame in range(max(0, middle - 12), middle + 13):
             _write(root / YTBB / "ytbb_videos" / video / f"frame-{frame}.jpg", next(pictures))
-            key = f"some/folder/{anchor},some/folder/{video}/frame-{frame}.jpg"
+            key = f"{anchor},{video}/frame-{frame}.jpg"
             said = ["dissimilar"] if frame == middle - 3 else ["similar", "correct"]
             said = ["similar", "occlusion-increased"] if frame == middle + 4 else said
             said = ["bad-anchor"] if video == "ggg_300" and frame == middle + 1 else said
             if frame % 5 and frame != middle:
                 pairs.append({"key": key, "labels": [SIMILAR.index(word) for word in said]})
-    anchors = [{"key": key, "labels": [GOOD.index(word) for word in said]} for key, (_, said) in ANCHORS.items()]
+        # Their code looks for keys without folders, so this frame does not count.
+        pairs.append({"key": f"a/{anchor},a/{video}/frame-{middle + 5}.jpg", "labels": [SIMILAR.index("similar")]})
+    anchors = [
+        {"key": f"some/folder/{key}" if place % 2 else key, "labels": [GOOD.index(word) for word in said]}
+        for place, (key, (_, said)) in enumerate(ANCHORS.items())
+    ]
     _write(root / NOTES / "anchor_labels.json", {"annotations": anchors, "labels": GOOD})
     _write(root / NOTES / "pmk_labels.json", {"annotations": pairs, "labels": SIMILAR})
     lines = [f"{key.split('/')[0].replace('_', ',')},{label}\n" for key, (label, _) in ANCHORS.items()]

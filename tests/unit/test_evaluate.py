@@ -1,6 +1,7 @@
 """Evaluation along the line: ends, middle, the shortcut for heads, and one reading of every image."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,25 @@ def test_output_space_averages_probabilities(
         np.testing.assert_allclose(scores.label_log_probability["outputs"][index], label, rtol=1e-4, atol=1e-5)
     mixed_logits = (direct(model, head, start, images) + direct(model, head, tuned, images)) / 2
     assert not np.allclose(scores.confidence["outputs"][2], mixed_logits.softmax(-1).max(1).values, rtol=1e-3)
+
+
+def test_any_right_label_counts_and_is_recorded_as_the_label(
+    classifier: Classifier, start: State, tuned: State, data: Data, preprocess: Preprocess
+) -> None:
+    """Of images with two right labels: a prediction of either, and the sum of their probabilities."""
+    one = data.examples(data.task.eval_sets[1].parts, 0)
+    other = (one.labels + 1) % len(data.task.classes)
+    both = replace(one, also=np.where(np.arange(len(one)) % 2, other.astype(str), ""))
+    line = Line(classifier, start, tuned, ALPHAS)
+    known, found, swapped = (
+        score(line, examples, preprocess, 8, 1, "") for examples in (one, both, replace(one, labels=other))
+    )
+    for space in ("weights", "outputs"):
+        hit = (both.also != "") & (known.predicted[space] == other)
+        assert hit.any() and np.array_equal(found.predicted[space], np.where(hit, one.labels, known.predicted[space]))
+        each = [np.exp(scores.label_log_probability[space]) for scores in (known, swapped)]
+        expected = each[0] + np.where(both.also != "", each[1], 0)
+        np.testing.assert_allclose(np.exp(found.label_log_probability[space]), expected, rtol=1e-5)
 
 
 def test_at_the_ends_both_spaces_agree(

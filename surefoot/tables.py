@@ -16,6 +16,7 @@ from surefoot.adaptations import (
 )
 from surefoot.files import read_json
 from surefoot.intervals import interval
+from surefoot.learned import read_objective
 from surefoot.published import compare, load_published, metric_rows, surgical_rows
 from surefoot.results import AVERAGE, Results, System, load_results
 from surefoot.searched import (
@@ -227,11 +228,12 @@ def metrics_table(results: Results) -> pd.DataFrame:
 
 
 def cost_table(
-    meters: list[Path], adaptations: list[Path], searches: list[Path], inference: list[Path]
+    meters: list[Path], adaptations: list[Path], searches: list[Path], inference: list[Path], reference: str
 ) -> pd.DataFrame:
     """What training runs, adaptations and searches cost, and seconds per batch of one, a merged and two models.
 
-    Runs and searches are means over seeds, an adaptation all that one job tries. Times differ between runs.
+    Runs and searches are means over seeds, an adaptation all that one job tries; `relative_to_reference` is the seconds
+    of a run or search over those of a run of the reference method. Times differ between runs.
     """
     jobs = [(path, path.parts[-5:-2], "training run") for path in meters]
     jobs += [(path, path.parts[-4:-1], "adaptation, all seeds and rates") for path in adaptations]
@@ -245,7 +247,11 @@ def cost_table(
     if len(table):
         numbers = ["seconds", "cpu_seconds", "images_per_second", "peak_memory_mb"]
         keys = ["task", "model", "method", "what", "device"]
-        table = table.groupby(keys, as_index=False, sort=False)[numbers].mean().round(2)
+        table = table.groupby(keys, as_index=False, sort=False)[numbers].mean()
+        runs = table[(table["method"] == reference) & (table["what"] == "training run")]
+        runs = runs.drop_duplicates(["task", "model"])[["task", "model", "seconds"]]
+        one = table[["task", "model"]].merge(runs, "left", ["task", "model"])["seconds"]
+        table = table.assign(relative_to_reference=table["seconds"] / one).round(2)
     for path in inference:
         task, model, method = path.parts[-4:-1]
         measured = read_json(path)
@@ -303,8 +309,12 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
         "metrics": metrics_table,
     }
     tables = {name: pd.concat([build(cell) for cell in cells], ignore_index=True) for name, build in builders.items()}
+    searched = zip(files["objectives"], files["search_meters"], strict=True)
+    own_searches = [meter for objective, meter in searched if "learned" not in read_objective(objective)]
     tables |= {
-        "cost": cost_table(files["meters"], files["adapt_meters"], files["search_meters"], files["inference"]),
+        "cost": cost_table(
+            *(files["meters"], files["adapt_meters"], own_searches, files["inference"]), story["reference"]
+        ),
         "methods": pd.DataFrame(story["methods"]),
     }
     if len({cell.task for cell in cells if cell.ood_tests}) > 1:

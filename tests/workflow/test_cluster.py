@@ -228,17 +228,23 @@ def test_a_failing_job_of_a_cluster_is_reported_with_its_log(cluster) -> None:
 
 @pytest.mark.fault(
     "interruption",
-    "Ctrl-C of a run on a cluster",
+    "Ctrl-C of a run on a cluster, also while it asks for the states of its jobs",
     "its jobs end too, none stays behind; a rerun goes on from their saved states",
 )
 def test_an_interrupted_run_ends_its_jobs_and_a_rerun_goes_on(cluster) -> None:
+    """At the worst moment: Snakemake forgets jobs while it asks for their states, and Ctrl-C ends the question too."""
+    status = cluster.folder / "profiles/generic-cluster/status.sh"
+    status.write_text(status.read_text().replace("\n", "\n[ ! -e ask ] || { touch asked; sleep 5; }\n", 1))
     before, running = time.time_ns(), cluster()
     await_("training", lambda: trains(cluster.folder, PRINTED, before))
+    (cluster.folder / "ask").touch()
+    await_("the question", (cluster.folder / "asked").exists)
     os.killpg(running.pid, signal.SIGINT)
     said = finish(running, cluster.folder, 60)
     assert sessions(said)
     await_("the jobs to end", lambda: not any(map(alive, sessions(said))), 20)
     assert not (cluster.folder / WEIGHTS).exists()
+    (cluster.folder / "ask").unlink()
     # The next one gets TERM, as a job whose time is up does; the profile's retries start it again.
     before, running = time.time_ns(), cluster()
     await_("training", lambda: trains(cluster.folder, PRINTED, before))
@@ -251,26 +257,6 @@ def test_an_interrupted_run_ends_its_jobs_and_a_rerun_goes_on(cluster) -> None:
     assert json.loads((cluster.folder / WEIGHTS).with_name("meter.json").read_text())["resumed"]
     assert not list((cluster.folder / "results/.state/finetune").rglob("*.pt"))
     assert not any(map(alive, sessions(said)))
-
-
-@pytest.mark.fault(
-    "interruption",
-    "Ctrl-C of a run on a cluster, while it asks for the states of its jobs",
-    "its jobs end too, none stays behind",
-)
-def test_jobs_whose_state_is_being_asked_for_are_ended_too(cluster) -> None:
-    """Snakemake alone forgets them, and its question dies with it, because Ctrl-C reaches all of a terminal's group."""
-    status = cluster.folder / "profiles/generic-cluster/status.sh"
-    status.write_text(status.read_text().replace("\n", "\n[ ! -e ask ] || { touch asked; sleep 5; }\n", 1))
-    before, running = time.time_ns(), cluster()
-    await_("training", lambda: trains(cluster.folder, PRINTED, before))
-    (cluster.folder / "ask").touch()
-    await_("the question", (cluster.folder / "asked").exists)
-    os.killpg(running.pid, signal.SIGINT)
-    said = finish(running, cluster.folder, 60)
-    assert sessions(said)
-    await_("the jobs to end", lambda: not any(map(alive, sessions(said))), 20)
-    assert not (cluster.folder / WEIGHTS).exists()
 
 
 @pytest.mark.fault(

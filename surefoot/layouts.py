@@ -81,11 +81,11 @@ LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "metrics": _layout_metrics,
     "cost": lambda table: table,
     "methods": lambda table: table,
-    "surgical": lambda table: _layout_surgical(table),
+    "surgical": _layout_surgical,
     "choices": lambda table: table.round(1),
     "factors": lambda table: table.round(3),
     "online": lambda table: _wide(table, ["model", "label"]),
-    "search": lambda table: _layout_search(table),
+    "search": _layout_search,
     "learned": lambda table: (
         table.pivot_table(
             index=["task", "model", "space", "search_seed", "trial", "score"],
@@ -97,7 +97,7 @@ LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
         .reset_index()
         .rename_axis(columns=None)
     ),
-    "trials": lambda table: _layout_trials(table),
+    "trials": _layout_trials,
     "importances": lambda table: (
         table.pivot_table(index=["task", "model", "space"], columns="key", values="importance", sort=False)
         .round(3)
@@ -106,7 +106,7 @@ LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     ),
     "lengths": lambda table: table.round(2),
     "without": lambda table: table.round(1),
-    "comparison": lambda table: printed(table),
+    "comparison": printed,
     "tuning": lambda table: table.drop(columns="point").round(1),
 }
 

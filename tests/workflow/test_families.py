@@ -44,6 +44,9 @@ def test_an_experiment_of_each_family_ends_in_tables(family: str, clone: Path, t
     shifted = set(main["eval_set"]) - {"id_test"}
     assert len(shifted) >= 2 if family != "transfer" else not shifted
     if family == "imagenet":  # frames of videos, in two ways of counting
+        videos = {"vid_robust", "vid_robust_pm10", "ytbb_robust", "ytbb_robust_pm10"}
+        assert set(main.loc[main["metric"] == "all_frames", "eval_set"]) == {v for v in videos if v.endswith("pm10")}
+        assert videos < shifted
         wide = main[main["alpha"] == 0].drop_duplicates("eval_set").set_index("eval_set")["value"]
         assert all(wide[f"{name}_pm10"] <= wide[name] for name in ("vid_robust", "ytbb_robust"))
 

@@ -142,7 +142,7 @@ class Budget:
         found = [
             f"{about(sum(hours.values()))} GPU hours at {tflops:g} TFLOP/s (estimate_tflops; "
             f"benchmarks/paper_scale.py measures yours): {_listed(hours)}",
-            f"{about(sum(sizes.values()))} GB of disk: {_listed(sizes)}",
+            f"{'at least' if self.unknown else 'about'} {told(sum(sizes.values()))} GB of disk: {_listed(sizes)}",
         ]
         if self.unknown:
             found.append(f"not counted, because it is not known here: {', '.join(self.unknown)}")

@@ -115,6 +115,16 @@ def _bases(config: "Config", method: str) -> Iterator[str]:
         yield f"methods.{method}.base: {chain[1]} trains nothing; leave base out"
 
 
+def _labels(config: "Config") -> Iterator[str]:
+    """Tables and figures know methods by their labels."""
+    names = [(f"methods.{name}", config.methods[name].label) for name in config.run.methods if name in config.methods]
+    names += [(f"spaces.{name}", config.spaces[name].label) for name in config.search.spaces if name in config.spaces]
+    seen: dict[str, str] = {}
+    for where, label in dict(names).items():
+        if (other := seen.setdefault(label, where)) != where:
+            yield f"{where}.label: {other} has the label {label!r} too; tables could not tell them apart"
+
+
 def _run(config: "Config") -> Iterator[str]:
     run, methods = config.run, config.methods
     if not any(methods[method].changes_weights for method in run.methods):
@@ -266,6 +276,7 @@ CHECKS: dict[Check, tuple[Check, ...]] = {
     _lists: (),
     _tasks: (_unknown_names,),
     _methods: (_unknown_names,),
+    _labels: (_unknown_names,),
     _run: (_unknown_names,),
     _arms: (_methods,),
     _searches: (_methods,),

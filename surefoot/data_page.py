@@ -72,7 +72,9 @@ def data_page() -> str:
     lines = [heads, ["---"] * len(heads), *rows]
     table = "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
     made = "<!-- Made by `python -m surefoot.docs --write`; edit surefoot/data_page.py instead. -->"
-    return f"{made}\n{INTRO}## Known\n\n{table}"
+    hints = {source.name: source.by_hand for name in PUBLISHED for source in family(name).SOURCES.values()}
+    known = "\n".join(f"- **{name}**: {hint}" for name, hint in hints.items() if hint)
+    return f"{made}\n{INTRO}## Known\n\n{table}\n## By hand, or where a host fails\n\n{known}\n"
 
 
 def _row(name: str, source: Source) -> list[str]:

@@ -63,7 +63,7 @@ class SpaceChanges(Section):
 
 
 class Learned(Section):
-    """A finished search of the run."""
+    """A search of the run."""
 
     space: Name = Field(description="Entry of search.spaces.")
     task: Name = Field(description="Entry of run.tasks.")
@@ -107,8 +107,9 @@ class Space(Section):
 
     learned: Learned | None = Field(
         None,
-        description="Instead of searching, take what this search learned, on the run's other tasks: the values as they "
-        "are, the rate too.",
+        description="No search of its own: the winner that `space` finds on `task` is trained on every other task of "
+        "the run, with its values as they were there, also a rate that is searched relative to a recipe's. Method and "
+        "dimensions must be those of that space; no analyses, and no reference for the others.",
     )
     recipes: dict[Name, SpaceChanges] = Field(
         default={},

@@ -100,6 +100,7 @@ def test_an_experiment_by_hand() -> None:
     assert whole == pytest.approx(2 * halved, rel=0.05)
     assert budget.by_hand == ["imagenet", "imagenet-sketch"]
     assert budget.lines(50)[-1].endswith(": imagenet, imagenet-sketch")
+    assert budget.unknown and budget.lines(50)[1].startswith("at least ")
 
 
 def test_a_search_pays_for_trials_their_scores_and_the_final_run() -> None:

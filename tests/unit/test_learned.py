@@ -183,3 +183,14 @@ def test_mistakes_of_what_is_learned_elsewhere(learned: dict[str, str], message:
     space = config.spaces["autoft-of-iwildcam"].model_copy(update={"learned": Learned(**learned)})
     changed = config.model_copy(update={"spaces": config.spaces | {"autoft-of-iwildcam": space}})
     assert re.search(message, "\n".join(inconsistencies(changed)))
+
+
+def test_two_rows_of_a_table_never_have_one_name() -> None:
+    config = plan_of("autoft_wilds").config
+    label = config.methods["autoft-iwildcam"].label
+    space = config.spaces["autoft-of-iwildcam"].model_copy(update={"label": label})
+    changed = config.model_copy(update={"spaces": config.spaces | {"autoft-of-iwildcam": space}})
+    assert inconsistencies(config) == []
+    assert re.search(
+        "spaces.autoft-of-iwildcam.label: methods.autoft-iwildcam has", "\n".join(inconsistencies(changed))
+    )

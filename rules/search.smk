@@ -4,6 +4,7 @@ With one shard a job makes all rounds of a search; with more, every round is mad
 """
 
 SEARCH = "results/search/{task}/{model}/{space}/search-{search_seed}"
+TAKEN = [name for name, space in PLAN.config.spaces.items() if space.learned]
 FINAL = "results/finetune/{task}/{model}/{space}@search-{search_seed}/seed-{seed}"
 
 
@@ -85,17 +86,41 @@ rule learn:
         meter=f"{SEARCH}/meter.json",
     log:
         "results/logs/search/{task}/{model}/{space}/search-{search_seed}/learn.log",
+    wildcard_constraints:
+        space=flow.either(set(PLAN.config.spaces) - set(TAKEN)),
     threads: 1
     resources:
         mem_mb=LIGHT_MB,
         runtime=10,
     params:
-        space=SEARCHES.learned_entry,
+        space=SEARCHES.space_entry,
         code=code_digest("learn"),
     message:
         "Learn the objective of {wildcards.space} on {wildcards.task}, seed {wildcards.search_seed}"
     script:
         "../scripts/learn.py"
+
+
+# The objective of a space that is learned on another task.
+rule take_objective:
+    input:
+        objective=SEARCHES.source,
+    output:
+        objective=f"{SEARCH}/objective.yaml",
+    log:
+        "results/logs/search/{task}/{model}/{space}/search-{search_seed}/take.log",
+    wildcard_constraints:
+        space=flow.either(TAKEN),
+    threads: 1
+    resources:
+        mem_mb=LIGHT_MB,
+        runtime=10,
+    params:
+        code=code_digest("take_objective"),
+    message:
+        "Take the objective of {wildcards.space} for {wildcards.task}, seed {wildcards.search_seed}"
+    script:
+        "../scripts/take_objective.py"
 
 
 use rule finetune as finetune_learned with:
@@ -203,7 +228,7 @@ use rule search_lengths as search_without with:
 
 rule export_study:
     input:
-        trials=SEARCHES.trials(),
+        trials=SEARCHES.searches("trials.parquet"),
     output:
         study="results/search/study.db",
     log:

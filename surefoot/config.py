@@ -415,6 +415,11 @@ class Config(Section):
     tuning: Tuning = Field(Tuning(), description="Choosing recipes on validation images.")
     pretraining: Pretraining = Field(Pretraining(), description="How the embedded CLIP is made.")
 
+    @field_validator("spaces")
+    @classmethod
+    def _taken_over(cls, spaces: dict[str, Space]) -> dict[str, Space]:
+        return {name: space.taken_over(spaces) for name, space in spaces.items()}
+
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         if found := inconsistencies(self):

@@ -21,6 +21,7 @@ def inconsistencies(config: "Config") -> list[str]:
 
 def _unknown_names(config: "Config") -> Iterator[str]:
     run, surgical, online = config.run, config.surgical, config.online
+    own_spaces = {name: space for name, space in config.spaces.items() if not space.learned}
     for key, names, known in (
         ("run.tasks", run.tasks, config.tasks),
         ("run.models", run.models, config.models),
@@ -38,13 +39,13 @@ def _unknown_names(config: "Config") -> Iterator[str]:
         ("search.reference", [config.search.reference] if config.search.reference else [], config.search.spaces),
         ("search.lengths.spaces", config.search.lengths.spaces, config.search.spaces),
         ("search.without.spaces", config.search.without.spaces, config.search.spaces),
-        *((f"spaces.{n}.method", [entry.method], config.methods) for n, entry in config.spaces.items()),
+        *((f"spaces.{n}.method", [entry.method], config.methods) for n, entry in own_spaces.items()),
         *((f"tasks.{n}.source", [task.source], config.tasks) for n, task in config.tasks.items() if task.source),
         *((f"tasks.{n}.recipe", [task.recipe], config.recipes) for n, task in config.tasks.items()),
         *((f"methods.{n}.base", [entry.base], config.methods) for n, entry in config.methods.items() if entry.base),
         *((f"methods.{n}.recipes", entry.recipes, config.recipes) for n, entry in config.methods.items()),
         *((f"methods.{n}.grids", entry.grids, config.recipes) for n, entry in config.methods.items()),
-        *((f"spaces.{n}.recipes", entry.recipes, config.recipes) for n, entry in config.spaces.items()),
+        *((f"spaces.{n}.recipes", entry.recipes, config.recipes) for n, entry in own_spaces.items()),
     ):
         for name in names:
             if name not in known:
@@ -192,8 +193,9 @@ def _searches(config: "Config") -> Iterator[str]:
                 f"spaces.{name}: {space.method} starts from {base}, which is trained for the seeds of the run only: "
                 "search.seeds must be among them and search.final_seeds 1"
             )
-        if space.learned:
+        if space.learned:  # what else could be wrong with it is wrong with the space that searches
             yield from _learned_elsewhere(config, name)
+            continue
         if name in search.without.spaces and not any(
             key.startswith("objective.") and isinstance(d, Dimension) for key, d in space.dimensions.items()
         ):
@@ -224,7 +226,7 @@ def _searches(config: "Config") -> Iterator[str]:
 
 
 def _learned_elsewhere(config: "Config", name: str) -> Iterator[str]:
-    """A space that takes what another search learned: that one must be run, and vary the same."""
+    """A space that takes what another search learned: that one must be run."""
     space, run, search = config.spaces[name], config.run, config.search
     for key, value, known in (
         ("space", space.learned.space, [s for s in search.spaces if not config.spaces[s].learned]),
@@ -236,9 +238,6 @@ def _learned_elsewhere(config: "Config", name: str) -> Iterator[str]:
             return
     if len(run.tasks) < 2:
         yield f"spaces.{name}.learned: {space.learned.task} is the only task, so there is none to try it on"
-    other = config.spaces[space.learned.space]
-    if (space.method, space.dimensions) != (other.method, other.dimensions):
-        yield f"spaces.{name}.learned: {space.learned.space} has another method or other dimensions; take them over"
     if name in (*search.lengths.spaces, *search.without.spaces, search.reference):
         yield f"spaces.{name}: it makes no search, so it can be no reference and has no analysis"
 

@@ -44,8 +44,8 @@ def _records(weights: list[str]) -> list[str]:
 
 
 def either(names: Iterable[str]) -> str:
-    """A regular expression that matches exactly these names."""
-    return "|".join(sorted(map(re.escape, names), key=len, reverse=True))
+    """A regular expression that matches exactly these names; without one, nothing."""
+    return "|".join(sorted(map(re.escape, names), key=len, reverse=True)) or "(?!)"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Plan:
                 raise UserError(f"tasks.{name}.source: {source} has other classes, so its models cannot be adapted")
         for task in self.config.run.tasks:
             sets = [eval_set.role for eval_set in self.tasks[task].eval_sets]
-            for name in (s for s in self.config.search.spaces if not self.config.spaces[s].learned):
+            for name in self.config.search.spaces:
                 if (wanted := self.config.spaces[name].eval_set) not in sets:
                     raise UserError(
                         f"spaces.{name}.eval_set: task {task} has no {wanted}; name images with this role, or "

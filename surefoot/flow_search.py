@@ -5,7 +5,6 @@ No torch here: the Snakefile imports this module.
 
 from dataclasses import dataclass
 from functools import cached_property
-from types import SimpleNamespace
 from typing import Any
 
 from surefoot.flow import Plan
@@ -57,20 +56,14 @@ class Searches:
         """Records of the rounds before one."""
         return self.trial_files(FOLDER.format(**vars_of(wildcards)), range(int(wildcards.round)))
 
-    def searched(self, wildcards: Any) -> SimpleNamespace:
-        """Wildcards of the search that a space's values come from: its own, or the one that it names."""
-        own, learned = vars_of(wildcards), self.spaces[wildcards.space].learned
-        return SimpleNamespace(**own | (learned.model_dump() if learned else {}))
-
-    def learned_entry(self, wildcards: Any) -> dict[str, Any]:
-        """What choosing the winner reads of the config, and whose winner it is where it is another search's."""
+    def source(self, wildcards: Any) -> str:
+        """The objective that a space takes from a search on another task."""
         learned = self.spaces[wildcards.space].learned
-        entry = self.space_entry(self.searched(wildcards)) | {"name": wildcards.space}
-        return entry | ({"learned": learned.model_dump()} if learned else {})
+        return FOLDER.format(**vars_of(wildcards) | learned.model_dump()) + "/objective.yaml"
 
     def all_trials(self, wildcards: Any) -> list[str]:
         """Records of all rounds of a search."""
-        return self.trial_files(FOLDER.format(**vars(self.searched(wildcards))))
+        return self.trial_files(FOLDER.format(**vars_of(wildcards)))
 
     def job_meters(self, wildcards: Any) -> list[str]:
         """What the jobs of a search cost: one, or one per shard of every round."""
@@ -128,7 +121,7 @@ class Searches:
     def analyses(self, kind: str) -> list[str]:
         """Records of one analysis, lengths or without, of every search that asks for it."""
         wanted = getattr(self.how, kind).spaces
-        return [f for space in wanted for f in self.files(f"{kind}.parquet") if f.split("/")[-3] == space]
+        return [f for space in wanted for f in self.searches(f"{kind}.parquet") if f.split("/")[-3] == space]
 
     def cells(self) -> list[tuple[str, str, str]]:
         """Every (task, model, space) of the run; what is learned on a task is tried on the others."""
@@ -144,9 +137,9 @@ class Searches:
             for seed in self.how.seeds
         ]
 
-    def trials(self) -> list[str]:
-        """The trials of every search of the run."""
-        return [path for path in self.files("trials.parquet") if not self.spaces[path.split("/")[-3]].learned]
+    def searches(self, file: str) -> list[str]:
+        """One file of every search of the run, which are those of objectives that are not learned elsewhere."""
+        return [path for path in self.files(file) if not self.spaces[path.split("/")[-3]].learned]
 
     def evaluations(self, file: str) -> list[str]:
         """One file of the evaluation of every searched method."""

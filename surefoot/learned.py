@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from surefoot import config
-from surefoot.files import UserError
+from surefoot.files import UserError, atomic
 
 
 def read_objective(path: Path) -> dict[str, Any]:
@@ -18,6 +18,18 @@ def read_objective(path: Path) -> dict[str, Any]:
         return content
     except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError) as error:
         raise UserError(f"{path} is no learned objective ({error}); delete it and rerun snakemake") from None
+
+
+def save_objective(path: Path, content: dict[str, Any]) -> None:
+    """Write a learned objective."""
+    with atomic(path) as partial:
+        partial.write_text(yaml.safe_dump(content, sort_keys=True, allow_unicode=True), encoding="utf-8")
+
+
+def take_objective(path: Path, objective: dict[str, Any], task: str, space: str) -> None:
+    """Write an objective for another task under another name; `learned` says where it comes from."""
+    learned = {key: objective[key] for key in ("task", "space")}
+    save_objective(path, objective | {"task": task, "space": space, "learned": learned})
 
 
 def learned_entry(space: dict[str, Any], objective: dict[str, Any]) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def _labels(results: Results, system: System, budget: dict[str, float]) -> dict[
 
 def search_effects(results: Results) -> list[tuple[str, System, System]]:
     """What is compared, with a name: learned objectives and searched baselines with FT at its recipe and with the
-    reference of the searches, and every other arm with the first."""
+    reference of the searches, every other arm with the first, what is learned elsewhere with the task's own search."""
     by_method: dict[str, System] = {}
     if not results.searched:
         return []
@@ -80,6 +80,8 @@ def search_effects(results: Results) -> list[tuple[str, System, System]]:
     spaces, reference = results.story["search"]["spaces"], results.story["search"]["reference"]
 
     def kind(space: str) -> str:
+        if spaces[space].get("learned"):
+            return "transferred objective"
         dimensions = next(iter(spaces[space]["dimensions"].values()))
         free = [key for key, d in dimensions.items() if key.startswith("objective.") and isinstance(d, dict)]
         return "learned objective" if len(free) > 1 else "searched baseline"
@@ -88,8 +90,10 @@ def search_effects(results: Results) -> list[tuple[str, System, System]]:
     if reference in by_method:
         others = [space for space in results.searched if space != reference]
         pairs += [(kind(space), by_method[space], by_method[reference]) for space in others]
-    first, *others = results.searched
-    return pairs + [("arm", by_method[space], by_method[first]) for space in others if first != reference != space]
+    first, *others = [space for space in results.searched if not spaces[space].get("learned")]
+    pairs += [("arm", by_method[space], by_method[first]) for space in others if first != reference != space]
+    taken = [space for space in results.searched if spaces[space].get("learned")]
+    return pairs + [(kind(space), by_method[space], by_method[spaces[space]["learned"]]) for space in taken]
 
 
 def trials_table(files: list[Path]) -> pd.DataFrame:
@@ -104,31 +108,31 @@ def trials_table(files: list[Path]) -> pd.DataFrame:
 
 
 def learned_table(files: list[Path]) -> pd.DataFrame:
-    """What every search learned, a row per key of its winner."""
+    """What every search learned, a row per key of its winner; what comes from another task stands there."""
     rows = []
-    for path in files:
-        found = read_objective(path)
+    for found in (found for path in files if "learned" not in (found := read_objective(path))):
         about = {key: found[key] for key in (*KEYS, "trial", "score", "eval_set", "metric")}
         rows += [about | {"key": key, "learned": value} for key, value in found["changes"].items()]
     return pd.DataFrame(rows)
 
 
 def costs_table(objectives: list[Path], meters: list[Path], finals: list[Path]) -> pd.DataFrame:
-    """Per search: labelled images, trials, its steps over those of one final run, whether that chose its epoch.
+    """Per objective: labelled images, trials, its search's steps over those of one final run, whether that chose its
+    epoch. Without a meter beside it an objective was learned elsewhere, and nothing was spent on its task.
 
     `finals` are the records of the final runs.
     """
-    rows = []
-    for objective, meter in zip(objectives, meters, strict=True):
-        found, steps = read_objective(objective), read_json(meter)["steps"]
+    rows, searched = [], {path.parent: path for path in meters}
+    for objective in objectives:
+        found = read_objective(objective)
         run = f"{found['space']}@search-{found['search_seed']}"
         here = (found["task"], found["model"], run)
         records = [read_json(path) for path in finals if path.parts[-5:-2] == here]
         final = np.mean([_steps(record) for record in records])
-        spent = {key: found[key] for key in ("trials", "failed")}
-        spent |= {"labelled_images": found["validation_images"], "steps_ratio": steps / final}
-        if "learned" in found:  # elsewhere: nothing was spent on this task
-            spent = dict.fromkeys(spent, 0.0)
+        spent = dict.fromkeys(("trials", "failed", "labelled_images", "steps_ratio"), 0.0)
+        if meter := searched.get(objective.parent):
+            spent = {key: found[key] for key in ("trials", "failed")}
+            spent |= {"labelled_images": found["validation_images"], "steps_ratio": read_json(meter)["steps"] / final}
         rows.append(
             {key: found[key] for key in KEYS} | spent | {"best_epoch": records[0]["method"]["recipe"]["keep"] == "best"}
         )

@@ -108,8 +108,9 @@ class Space(Section):
     learned: Learned | None = Field(
         None,
         description="No search of its own: the winner that `space` finds on `task` is trained on every other task of "
-        "the run, with its values as they were there, also a rate that is searched relative to a recipe's. Method and "
-        "dimensions must be those of that space; no analyses, and no reference for the others.",
+        "the run, with its values as they were there, also a rate that is searched relative to a recipe's; what a "
+        "final run does not take from a search is the task's recipe. All keys but label, reference and differs are "
+        "that space's.",
     )
     recipes: dict[Name, SpaceChanges] = Field(
         default={},
@@ -123,6 +124,13 @@ class Space(Section):
         if isinstance(self.dimensions.get("seed"), float):
             raise ValueError("dimensions.seed: leave it out to search with the run's own seed")
         return self
+
+    def taken_over(self, spaces: dict[str, "Space"]) -> "Space":
+        """A space that is learned elsewhere has everything but its name of the one that is searched."""
+        if self.learned is None or self.learned.space not in spaces:
+            return self
+        own = {key: getattr(self, key) for key in ("label", "reference", "differs", "learned")}
+        return spaces[self.learned.space].model_copy(update=own)
 
     def under(self, recipe: str) -> "Space":
         """The space with what is otherwise under a recipe."""

@@ -64,7 +64,12 @@ def _search(config: Config) -> dict[str, Any]:
 
     def space(name: str) -> dict[str, Any]:
         dimensions = {task: dumped(config.dimensions(name, config.tasks[task].recipe)) for task in config.run.tasks}
-        return {"dimensions": dimensions, "eval_set": config.spaces[name].eval_set}
+        learned = config.spaces[name].learned
+        return {
+            "dimensions": dimensions,
+            "eval_set": config.spaces[name].eval_set,
+            "learned": learned.space if learned else "",
+        }
 
     return {
         "spaces": {name: space(name) for name in how.spaces},

@@ -16,7 +16,6 @@ from surefoot.adaptations import (
 )
 from surefoot.files import read_json
 from surefoot.intervals import interval
-from surefoot.learned import read_objective
 from surefoot.published import compare, load_published, metric_rows, surgical_rows
 from surefoot.results import AVERAGE, Results, System, load_results
 from surefoot.searched import (
@@ -232,8 +231,8 @@ def cost_table(
 ) -> pd.DataFrame:
     """What training runs, adaptations and searches cost, and seconds per batch of one, a merged and two models.
 
-    Runs and searches are means over seeds, an adaptation all that one job tries; `relative_to_reference` is the seconds
-    of a run or search over those of a run of the reference method. Times differ between runs.
+    Runs and searches are means over seeds, an adaptation all that one job tries; `relative_to_reference` is its
+    seconds over those of a run of the reference method on the same task and device. Times differ between runs.
     """
     jobs = [(path, path.parts[-5:-2], "training run") for path in meters]
     jobs += [(path, path.parts[-4:-1], "adaptation, all seeds and rates") for path in adaptations]
@@ -248,9 +247,9 @@ def cost_table(
         numbers = ["seconds", "cpu_seconds", "images_per_second", "peak_memory_mb"]
         keys = ["task", "model", "method", "what", "device"]
         table = table.groupby(keys, as_index=False, sort=False)[numbers].mean()
+        where = ["task", "model", "device"]
         runs = table[(table["method"] == reference) & (table["what"] == "training run")]
-        runs = runs.drop_duplicates(["task", "model"])[["task", "model", "seconds"]]
-        one = table[["task", "model"]].merge(runs, "left", ["task", "model"])["seconds"]
+        one = table[where].merge(runs[[*where, "seconds"]], "left", where)["seconds"]
         table = table.assign(relative_to_reference=table["seconds"] / one).round(2)
     for path in inference:
         task, model, method = path.parts[-4:-1]
@@ -309,11 +308,13 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
         "metrics": metrics_table,
     }
     tables = {name: pd.concat([build(cell) for cell in cells], ignore_index=True) for name, build in builders.items()}
-    searched = zip(files["objectives"], files["search_meters"], strict=True)
-    own_searches = [meter for objective, meter in searched if "learned" not in read_objective(objective)]
     tables |= {
         "cost": cost_table(
-            *(files["meters"], files["adapt_meters"], own_searches, files["inference"]), story["reference"]
+            meters=files["meters"],
+            adaptations=files["adapt_meters"],
+            searches=files["search_meters"],
+            inference=files["inference"],
+            reference=story["reference"],
         ),
         "methods": pd.DataFrame(story["methods"]),
     }

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from surefoot.files import UserError, atomic, write_parquet
+from surefoot.files import UserError, write_parquet
+from surefoot.learned import save_objective
 from surefoot.spaces import Dimension
 
 Trial = dict[str, Any]
@@ -112,9 +112,7 @@ def write_objective(path: Path, trials: list[Trial], space: dict[str, Any], abou
         "eval_set": space["eval_set"],
         "changes": changes(dimensions_of(space["dimensions"]), best["proposal"], "final"),
     }
-    content |= {"learned": space["learned"]} if "learned" in space else {}  # by another search, on another task
-    with atomic(path) as partial:
-        partial.write_text(yaml.safe_dump(content, sort_keys=True, allow_unicode=True), encoding="utf-8")
+    save_objective(path, content)
 
 
 def running_best(scores: list[float]) -> list[float]:

@@ -101,7 +101,7 @@ def test_every_experiment_has_a_smoke_scale(name: str) -> None:
             training, recipe = plan.config.resolve(method, plan.config.tasks[task].recipe)
             if training.train and recipe.optimizer != "lbfgs":
                 assert recipe.steps == 4 and recipe.batch_size == 8, (task, method)
-        for space in (s for s in plan.config.search.spaces if not plan.config.spaces[s].learned):
+        for space in plan.config.search.spaces:
             entry = Searches(plan).space_entry(SimpleNamespace(task=task, space=space))
             found = entry["images"], entry["trial"]["steps"], entry["recipe"]["batch_size"]
             assert found == (20, 2, 8), (task, space)

@@ -14,13 +14,12 @@ from surefoot.experiments_page import plan_of
 from surefoot.files import UserError, write_json
 from surefoot.flow import Plan
 from surefoot.flow_search import Searches
-from surefoot.learned import learned_entry, read_objective
-from surefoot.searched import costs_table
+from surefoot.learned import learned_entry, read_objective, save_objective, take_objective
+from surefoot.searched import costs_table, learned_table
 from surefoot.spaces import Learned
 from surefoot.trials import write_objective
 from tests.tiny import raw_config
 
-FREE = {"low": 0.0, "high": 1.0}
 FOUND = {
     "objective.ce": 1.0,
     "objective.hinge": 0.25,
@@ -129,41 +128,63 @@ def test_what_is_learned_on_one_task_is_tried_on_the_other() -> None:
         ("fmow", "autoft-of-iwildcam"),
         ("iwildcam", "autoft-of-fmow"),
     }
-    own, other = cell("iwildcam", "autoft"), cell("fmow", "autoft-of-iwildcam")
-    assert found.all_trials(other) == found.all_trials(own) != found.all_trials(cell("fmow", "autoft"))
-    assert found.job_meters(other) == found.job_meters(own)
-    assert not any("-of-" in path for path in found.trials())
+    assert found.source(cell("fmow", "autoft-of-iwildcam")) in found.searches("objective.yaml")
+    assert found.source(cell("fmow", "autoft-of-iwildcam")).startswith(
+        "results/search/iwildcam/ViT-B-16/autoft/search-1/"
+    )
     assert sum("-of-" in path for path in found.files("objective.yaml")) == 2 * 3
-    # The winner is chosen by the metric of the task that was searched on, and trained as the other task says.
-    learned = found.learned_entry(other)
-    assert learned == found.learned_entry(own) | {
-        "name": "autoft-of-iwildcam",
-        "learned": {"space": "autoft", "task": "iwildcam"},
+    assert not any("-of-" in path for path in found.searches("trials.parquet"))
+
+
+def test_a_space_that_is_learned_elsewhere_is_the_searched_one_but_for_its_name() -> None:
+    """Also where an experiment changes the searched one alone: else more than the objective would differ."""
+    spaces = wilds().spaces
+    own = {"label", "reference", "differs", "learned"}
+    assert spaces["autoft"].images == 1000
+    assert spaces["autoft-of-fmow"].model_dump(exclude=own) == spaces["autoft"].model_dump(exclude=own)
+    assert spaces["autoft-of-fmow"].label == "AutoFT, searched on FMoW"
+
+
+def test_a_rate_that_is_relative_is_taken_as_it_was(tmp_path: Path) -> None:
+    """Two recipes of different rates: the search's factor is resolved where it searched."""
+    raw = raw_config()
+    raw["search"]["spaces"] = ["ft-searched"]
+    raw["recipes"]["emoji"]["learning_rate"] = 0.1
+    wildcards = SimpleNamespace(task="emoji-style", model="emoji-clip", space="ft-searched", search_seed="0")
+    entry = Searches(Plan(parse_config(raw))).space_entry(wildcards)
+    low = entry["dimensions"]["learning_rate"]["low"]
+    assert low == pytest.approx(0.1 * 0.01)
+    proposal = {"learning_rate": low, "weight_decay": 0.5}
+    trial = {"number": 0, "state": "done", "score": 1.0, "reason": "", "proposal": proposal}
+    about = {"task": "emoji-style", "model": "emoji-clip", "search_seed": 0, "validation_images": 9}
+    write_objective(tmp_path / "objective.yaml", [trial], entry, about)
+    take_objective(tmp_path / "taken.yaml", read_objective(tmp_path / "objective.yaml"), "other", "taken")
+    taken = read_objective(tmp_path / "taken.yaml")
+    assert taken == read_objective(tmp_path / "objective.yaml") | {
+        "task": "other",
+        "space": "taken",
+        "learned": {"task": "emoji-style", "space": "ft-searched"},
     }
-    assert learned["metric"] == "macro_f1" and found.space_entry(other)["task_metric"] == "worst_group"
-    assert found.space_entry(other)["recipe"]["steps"] == 96080
+    raw["recipes"]["emoji"]["learning_rate"] = 1e-5
+    other = Searches(Plan(parse_config(raw))).space_entry(wildcards)
+    assert learned_entry(other, taken)["recipe"]["learning_rate"] == low
 
 
-def test_an_objective_from_elsewhere_says_so_and_costs_its_task_nothing(tmp_path: Path) -> None:
-    trial = {"number": 0, "state": "done", "score": 1.0, "reason": "", "proposal": {"learning_rate": 0.5}}
-    rows, meters = [], []
-    for name in ("autoft", "autoft-of-iwildcam"):
-        entry = wilds().learned_entry(cell("fmow", name)) | {"dimensions": {"objective.ce": 1.0, "learning_rate": FREE}}
-        about = {"task": "fmow", "model": "ViT-B-16", "search_seed": 1, "validation_images": 9}
-        path = tmp_path / f"search/fmow/ViT-B-16/{name}/objective.yaml"
-        path.parent.mkdir(parents=True)
-        write_objective(path, [trial], entry, about)
-        assert read_objective(path)["changes"] == {"objective.ce": 1.0, "learning_rate": 0.5}
-        assert read_objective(path).get("learned") == wilds().learned_entry(cell("fmow", name)).get("learned")
-        record = tmp_path / f"finetune/fmow/ViT-B-16/{name}@search-1/seed-1/record.json"
+def test_an_objective_from_elsewhere_costs_its_task_nothing_and_is_listed_once(tmp_path: Path) -> None:
+    objectives = []
+    for name, more in (("autoft", {}), ("autoft-of-iwildcam", {"learned": {"task": "iwildcam", "space": "autoft"}})):
+        about = {"task": "fmow", "model": "m", "space": name, "search_seed": 1, "trials": 5, "failed": 1, "trial": 2}
+        about |= {"score": 0.5, "eval_set": "ood_val", "metric": "top1", "validation_images": 9} | more
+        objectives.append(tmp_path / f"search/fmow/m/{name}/search-1/objective.yaml")
+        save_objective(objectives[-1], about | {"changes": {"objective.ce": 1.0}})
+        record = tmp_path / f"finetune/fmow/m/{name}@search-1/seed-1/record.json"
         write_json(record, {"training_images": 8, "method": {"recipe": {"steps": 10, "keep": "best"}}})
-        write_json(path.with_name("meter.json"), {"steps": 40})
-        rows.append(path)
-        meters.append(path.with_name("meter.json"))
-    finals = sorted(tmp_path.glob("finetune/*/*/*/*/record.json"))
-    costs = costs_table(rows, meters, finals).set_index("space")
-    numbers = ["trials", "labelled_images", "steps_ratio"]
-    assert list(costs.loc["autoft", numbers]) == [1, 9, 4] and not costs.loc["autoft-of-iwildcam", numbers].any()
+    meter = objectives[0].with_name("meter.json")
+    write_json(meter, {"steps": 40})
+    costs = costs_table(objectives, [meter], sorted(tmp_path.glob("finetune/*/*/*/*/record.json"))).set_index("space")
+    numbers = ["trials", "failed", "labelled_images", "steps_ratio"]
+    assert list(costs.loc["autoft", numbers]) == [5, 1, 9, 4] and not costs.loc["autoft-of-iwildcam", numbers].any()
+    assert list(learned_table(objectives)["space"]) == ["autoft"]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +196,6 @@ def test_an_objective_from_elsewhere_says_so_and_costs_its_task_nothing(tmp_path
             "learned.space: autoft-of-fmow must be in search.spaces",
         ),
         ({"space": "autoft", "task": "cifar10"}, "learned.task: cifar10 must be in run.tasks"),
-        ({"space": "ft-searched", "task": "fmow"}, "ft-searched has another method or other dimensions"),
     ],
 )
 def test_mistakes_of_what_is_learned_elsewhere(learned: dict[str, str], message: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from surefoot.flow import PUBLISHED
 from tests.workflow.conftest import snakemake
@@ -31,18 +32,30 @@ def test_an_experiment_of_each_family_ends_in_tables(family: str, clone: Path, t
     fabricator(family)(root, **how)
     less = {
         "cifar": "tasks: {cifar10: {corruptions: [fog]}}\n",
+        # What one task learned is tried on the other.
+        "wilds": "search: {spaces: [autoft, autoft-of-iwildcam]}\n",
         "imagenet": "tasks: {imagenet: {test_sets: [v2, r, objectnet, vid_robust, ytbb_robust]}}\n",
     }
     (clone / "overlay.yaml").write_text(
         f"data_root: {{{family}: {root}}}\n{less.get(family, '')}"
-        "run: {methods: [zeroshot, ft]}\nsearch: {spaces: []}\nsurgical: {tasks: []}\n"
+        "run: {methods: [zeroshot, ft]}\nsurgical: {tasks: []}\n"
+        + ("" if family == "wilds" else "search: {spaces: []}\n")
     )
     files = [f"config/experiments/{name}.yaml", "config/scales/smoke.yaml", "overlay.yaml"]
     snakemake(clone, "--cores", "2", "results/tables/main.csv", "--configfile", *files)
     main = pd.read_csv(clone / "results/tables/main.csv")
-    assert set(main["method"]) == {"zeroshot", "ft"} and main[["value", "low", "high"]].notna().all(axis=None)
+    assert set(main["method"]) >= {"zeroshot", "ft"} and main[["value", "low", "high"]].notna().all(axis=None)
     shifted = set(main["eval_set"]) - {"id_test"}
     assert len(shifted) >= 2 if family != "transfer" else not shifted
+    if family == "wilds":
+        own, taken = (
+            yaml.safe_load((clone / f"results/search/{at}/search-0/objective.yaml").read_text())
+            for at in ("iwildcam/emoji-clip/autoft", "fmow/emoji-clip/autoft-of-iwildcam")
+        )
+        assert taken["changes"] == own["changes"] and taken["learned"] == {"task": "iwildcam", "space": "autoft"}
+        assert not list((clone / "results/search").glob("*/*/autoft-of-iwildcam/*/trials.parquet"))
+        effects = pd.read_csv(clone / "results/tables/effects.csv").query("label == 'AutoFT, searched on iWildCam'")
+        assert set(effects["against"]) == {"FT", "AutoFT"} and effects["expected"].isna().all()
     if family == "imagenet":  # frames of videos, in two ways of counting
         videos = {"vid_robust", "vid_robust_pm10", "ytbb_robust", "ytbb_robust_pm10"}
         assert set(main.loc[main["metric"] == "all_frames", "eval_set"]) == {v for v in videos if v.endswith("pm10")}

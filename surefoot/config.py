@@ -361,6 +361,7 @@ class Config(Section):
     """The whole config."""
 
     experiment: Name = Field(description="Name of the experiment, shown in the report.")
+    notice: str = Field("", description="What a reader of the report must know first, such as that the run is a trial.")
     run: Run = Field(description="What to run.")
     seeds: list[Annotated[int, Field(ge=0)]] = Field(
         min_length=1, description="Run seeds. On tasks with folds, seed s tests fold s mod 3."

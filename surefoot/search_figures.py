@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from surefoot.plots import BESIDE, colours, only_text, panels
+from surefoot.plots import colours, only_text, panels, shared_legend
 
 CELL = ["task", "model"]
 
@@ -41,21 +41,24 @@ def learned_points(learned: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame
 
 
 def draw_learned(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
-    """Learned weights of the terms on a logarithmic axis, a point per search; spaces with free terms only."""
+    """Learned weights of the terms, a panel per task, a point per search; spaces with free terms only."""
     free = points.groupby("space")["term"].transform("nunique") > 1
     points = points[free]
+    if points.empty:
+        return only_text("no space has a free weight")
     terms, spaces = list(dict.fromkeys(points["term"])), list(dict.fromkeys(points["space"]))
-    figure, axis = plt.subplots(figsize=(1.2 + 0.75 * max(len(terms), 4), 3.2), layout="constrained")
-    for offset, (colour, space) in enumerate(zip(colours(len(spaces)), spaces, strict=True)):
-        rows = points[points["space"] == space]
-        x = rows["term"].map(terms.index) + (offset - (len(spaces) - 1) / 2) * 0.8 / len(spaces)
-        axis.plot(x, rows["weight"], "o", color=colour, markersize=5, alpha=0.8, label=story["labels"][space])
-    axis.set_yscale("log")
-    axis.set_xticks(range(len(terms)), terms, rotation=30, ha="right")
-    axis.set_ylabel("learned weight")
-    axis.grid(True, axis="y")
-    if spaces:
-        axis.legend(**BESIDE)
+    cells = list(points.groupby(CELL, sort=False))
+    figure, shown = panels(cells, 1.2 + 0.75 * max(len(terms), 4), 3.2, columns=2, sharey=True)
+    for (cell, own), axis in shown:
+        for offset, (colour, space) in enumerate(zip(colours(len(spaces)), spaces, strict=True)):
+            rows = own[own["space"] == space]
+            x = rows["term"].map(terms.index) + (offset - (len(spaces) - 1) / 2) * 0.8 / len(spaces)
+            axis.plot(x, rows["weight"], "o", color=colour, markersize=5, alpha=0.8, label=story["labels"][space])
+        axis.set_yscale("log")
+        axis.set_xticks(range(len(terms)), terms, rotation=30, ha="right")
+        axis.set(ylabel="learned weight", title=", ".join(cell) if len(cells) > 1 else "")
+        axis.grid(True, axis="y")
+    shared_legend(figure, shown[0][1])
     return figure
 
 
@@ -87,21 +90,25 @@ def draw_importances(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
 
 
 def draw_lengths(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
-    """Rank correlation of short and full runs against the number of inner steps, a line per search."""
-    figure, axis = plt.subplots(figsize=(4.4, 3.0), layout="constrained")
-    spaces = list(dict.fromkeys(points["space"]))
-    for colour, space in zip(colours(len(spaces)), spaces, strict=True):
-        rows = points[points["space"] == space]
-        for _, search in rows.groupby([*CELL, "search_seed"], sort=False):
-            axis.plot(search["steps"], search["correlation"], "-", color=colour, linewidth=0.8, alpha=0.5)
-        mean = rows.groupby("steps")["correlation"].mean()
-        axis.plot(mean.index, mean, "-o", color=colour, markersize=4, linewidth=2, label=story["labels"][space])
-    axis.set_xscale("log")
-    axis.set_xticks(sorted(points["steps"].unique()), sorted(points["steps"].unique()))
-    axis.minorticks_off()
-    axis.set(xlabel="inner steps", ylabel="rank correlation with the full run", ylim=(min(0, axis.get_ylim()[0]), 1.02))
-    axis.grid(True)
-    axis.legend(fontsize=8)
+    """Rank correlation of short and full runs against the inner steps, a panel per task, a line per search."""
+    spaces, cells = list(dict.fromkeys(points["space"])), list(points.groupby(CELL, sort=False))
+    figure, shown = panels(cells, 4.4, 3.0, columns=2, sharey=True)
+    for (cell, own), axis in shown:
+        for colour, space in zip(colours(len(spaces)), spaces, strict=True):
+            rows = own[own["space"] == space]
+            for _, search in rows.groupby("search_seed", sort=False):
+                axis.plot(search["steps"], search["correlation"], "-", color=colour, linewidth=0.8, alpha=0.5)
+            mean = rows.groupby("steps")["correlation"].mean()
+            axis.plot(mean.index, mean, "-o", color=colour, markersize=4, linewidth=2, label=story["labels"][space])
+        axis.set_xscale("log")
+        axis.set_xticks(sorted(own["steps"].unique()), sorted(own["steps"].unique()))
+        axis.minorticks_off()
+        axis.set(xlabel="inner steps", ylabel="rank correlation with the full run")
+        axis.set(
+            title=", ".join(cell) if len(cells) > 1 else "", ylim=(min(0, points["correlation"].min() - 0.02), 1.02)
+        )
+        axis.grid(True)
+    shown[0][1].legend(fontsize=8)
     return figure
 
 

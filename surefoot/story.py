@@ -20,6 +20,7 @@ def build_story(plan: Plan) -> dict[str, Any]:
     pairs = {f"{method}.pair": f"{config.methods[method].label}, two seeds" for method in run.pairs}
     return {
         "experiment": config.experiment,
+        "notice": config.notice,
         "labels": {method: config.methods[method].label for method in named} | spaces | pairs,
         "baselines": list(run.baselines),
         "reference": _reference(config),

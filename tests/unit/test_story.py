@@ -64,3 +64,11 @@ def test_the_report_says_which_line_effective_robustness_is_above(
     write_report([], [figure], [], [], story(baselines=baselines), page)
     text = page.read_text()
     assert text.count(said) == 2 and ("crosses" in text) == bool(baselines)
+
+
+def test_a_notice_stands_at_the_top_of_the_report(tmp_path: Path) -> None:
+    told, page = story(), tmp_path / "report.html"
+    write_report([], [], [], [], told, page)
+    assert '<p class="notice">' not in page.read_text()
+    write_report([], [], [], [], told | {"notice": "Only a <trial>."}, page)
+    assert page.read_text().index("Only a &lt;trial&gt;.") < page.read_text().index("<h2>")

@@ -40,6 +40,7 @@ def test_everything_is_made(smoke: Path) -> None:
             assert (smoke / f"results/figures/{name}.{form}").stat().st_size > 0
     page = (smoke / "results/report.html").read_text()
     assert "<script src" not in page and 'src="http' not in page, "the page needs other files"
+    assert page.index("A smoke run") < page.index("<h2>")
     main = pd.read_csv(smoke / "results/tables/main.csv")
     assert set(main["eval_set"]) == {"id_test", "line", "glyph", "openmoji", "average", "effective"}
     assert main[["value", "low", "high"]].notna().all(axis=None)

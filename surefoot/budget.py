@@ -128,6 +128,11 @@ class Budget:
     unknown: list[str]
     by_hand: list[str]
 
+    @property
+    def least(self) -> bool:
+        """Whether the hours are a lower bound, because the size of an image set is not known."""
+        return any(what.startswith(("images of", "work with")) for what in self.unknown)
+
     def hours(self, tflops: float) -> dict[str, float]:
         """GPU hours by kind of work at a speed."""
         return {kind: flops / (tflops * 1e12) / 3600 for kind, flops in self.flops.items() if flops}
@@ -139,8 +144,10 @@ class Budget:
     def lines(self, tflops: float) -> list[str]:
         """What a dry run prints."""
         hours, sizes = self.hours(tflops), self.gigabytes()
+        total = sum(hours.values())
+        how_long = f"at least {told(total)}" if self.least else about(total)
         found = [
-            f"{about(sum(hours.values()))} GPU hours at {tflops:g} TFLOP/s (estimate_tflops; "
+            f"{how_long} GPU hours at {tflops:g} TFLOP/s (estimate_tflops; "
             f"benchmarks/paper_scale.py measures yours): {_listed(hours)}",
             f"{'at least' if self.unknown else 'about'} {told(sum(sizes.values()))} GB of disk: {_listed(sizes)}",
         ]

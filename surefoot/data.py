@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from surefoot.files import UserError
+from surefoot.files import UserError, read_json
 from surefoot.images import Crops, Files, ahead, as_rgb, views
+from surefoot.names import CONFIG
 from surefoot.seeds import numpy_stream, unit
 from surefoot.splits import Split, read_split
 from surefoot.tasks import Part, Task
@@ -110,7 +111,14 @@ class Data:
         )
 
     def check_resolution(self, size: int, model: Path) -> None:
-        """Raises UserError for a model of another input size than the prepared images of published data have."""
+        """Raises UserError for a model whose transform is not that of the prepared images of published data."""
+        read = read_json(model / CONFIG).get("preprocess_cfg", {})
+        how = (read.get("interpolation", "bicubic"), read.get("resize_mode", "shortest"))
+        if self.task.exact and how != ("bicubic", "shortest"):
+            raise UserError(
+                f"model {model.name} wants images resized by {how[0]} interpolation and {how[1]}; prepared splits are "
+                "made by bicubic interpolation of the shortest side and a centre crop, so choose another model"
+            )
         for name, split in self.splits.items():
             if self.task.exact and split.images.shape[1] != size:
                 raise UserError(

@@ -97,7 +97,8 @@ def _looks(points: pd.DataFrame) -> dict[str, tuple[Any, str]]:
 
 
 def draw_frontier(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
-    """ID against OOD: the WiSE-FT curve of each method from the zero-shot star to its fine-tuned square."""
+    """ID against OOD: the WiSE-FT curve of each method from the zero-shot star to its fine-tuned square, and the line
+    of standard models that effective robustness is measured from."""
     labels, fixed, looks = story["labels"], story["fixed_alpha"], _looks(points)
     figure, shown = panels(points.groupby(["task", "model"], sort=False), 4.6, 3.8)
     for ((task, model), cell), axis in shown:
@@ -110,7 +111,9 @@ def draw_frontier(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
             half = rows[rows["alpha"] == fixed]
             axis.plot(half["in_distribution"], half["under_shift"], "D", color=colour, markersize=6)
             axis.plot(x.iloc[-1:], y.iloc[-1:], "s", color=colour, markersize=7)
-        cell = cell[~cell["method"].isin(story["baselines"])]
+        baselines = cell["method"].isin(story["baselines"])
+        _draw_line(axis, cell[baselines], story["tasks"][task]["baseline_line"], cell)
+        cell = cell[~baselines]
         start = cell[cell["alpha"] == 0].iloc[0]
         axis.plot(start["in_distribution"], start["under_shift"], "*", color="black", markersize=13, zorder=5)
         handles = [
@@ -207,7 +210,7 @@ def block_points(surgical: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
 
 def draw_blocks(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """Accuracy on the target by tuned block, a panel per kind of shift, with intervals."""
-    points = points[points["shots"] == points["shots"].min()]
+    points = points[points["shots"] == points["shots"].max()]
     arms = list(dict.fromkeys(points["label"]))
     colour_of = dict(zip(arms, sns.color_palette("viridis", len(arms)), strict=True))
     figure, shown = panels(points.groupby(["model", "eval_set"], sort=False), 3.3, 3.2)
@@ -251,7 +254,7 @@ def draw_shots(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
 
 def draw_factors(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """Heat maps of the learned factors, layer x epoch, a panel per method and task."""
-    points = points[points["shots"] == points["shots"].min()]
+    points = points[points["shots"] == points["shots"].max()]
     figure, shown = panels(points.groupby(["model", "method", "task"], sort=False), 3.6, 2.8)
     for ((_, method, task), rows), axis in shown:
         order = list(dict.fromkeys(rows["layer"]))

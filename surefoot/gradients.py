@@ -50,7 +50,8 @@ class Gradients:
                 if self.halve and self.whole:
                     raise UserError(
                         f"{self.name}: a step of {images} images does not fit into the memory of the GPU, and with "
-                        f"{self.whole} it cannot be computed in parts: lower batch_size ({error})"
+                        f"{self.whole} it cannot be computed in parts: set precision: bfloat16 in the recipe, or lower "
+                        f"batch_size ({error})"
                     ) from error
                 if not self.halve or self.parts >= images:
                     raise

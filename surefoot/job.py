@@ -65,7 +65,9 @@ def job(snakemake: Any) -> Iterator[None]:
     except Exception as error:
         logger.exception("failed")
         if any(words in str(error).lower() for words in ("out of memory", "not enough memory")):  # GPU, CPU
-            hint = "lower batch_size or evaluation_batch, or set out_of_memory: halve in the recipe"
+            hint = (
+                "lower batch_size or evaluation_batch, or set out_of_memory: halve or precision: bfloat16 in the recipe"
+            )
             print(f"\nsurefoot: {error}\n{hint}\n", file=sys.stderr)
             sys.exit(1)
         raise

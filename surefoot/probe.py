@@ -10,6 +10,7 @@ from surefoot.passes import encode
 from surefoot.train import History, Run
 
 STEPS, TOLERANCE = 1000, 1e-9
+PART = 65536  # images whose logits are in memory at once: those of ImageNet's training set would take 10 GB
 
 
 def solve(classifier: Classifier, run: Run) -> History:
@@ -25,7 +26,7 @@ def solve(classifier: Classifier, run: Run) -> History:
         raise UserError(f"{run.name}: optimizer lbfgs has one exact solution; leave out ema, rates and keep")
     if run.recipe.augmentation != config.Augmentation():
         raise UserError(f"{run.name}: optimizer lbfgs needs images that do not change; set augmentation: {{}}")
-    features = encode(classifier, run.examples, run.preprocess, run.recipe.batch_size).double()
+    features = encode(classifier, run.examples, run.preprocess, run.recipe.batch_size)
     labels = torch.from_numpy(run.examples.labels).to(features.device)
     weight = torch.zeros_like(classifier.head.weight, dtype=torch.double, requires_grad=True)
     bias = torch.zeros(len(weight), dtype=torch.double, device=features.device)
@@ -35,12 +36,22 @@ def solve(classifier: Classifier, run: Run) -> History:
         tensors, max_iter=STEPS, tolerance_grad=TOLERANCE, tolerance_change=0, line_search_fn="strong_wolfe"
     )
 
+    def cross_entropy(smoothing: float, gradients: bool) -> torch.Tensor:
+        total = torch.zeros((), dtype=torch.double, device=features.device)
+        for x, y in zip(features.split(PART), labels.split(PART), strict=True):
+            share = len(y) / len(labels)
+            part = share * F.cross_entropy(x.double() @ weight.T + bias, y, label_smoothing=smoothing)
+            if gradients:
+                part.backward()
+            total += part.detach()
+        return total
+
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        cross_entropy = F.cross_entropy(features @ weight.T + bias, labels, label_smoothing=run.recipe.label_smoothing)
-        value = cross_entropy + run.recipe.weight_decay / 2 * weight.square().sum()
-        value.backward()
-        return value
+        value = cross_entropy(run.recipe.label_smoothing, gradients=True)
+        penalty = run.recipe.weight_decay / 2 * weight.square().sum()
+        penalty.backward()
+        return value + penalty.detach()
 
     final = optimizer.step(loss)
     if not torch.isfinite(loss()):
@@ -50,4 +61,4 @@ def solve(classifier: Classifier, run: Run) -> History:
         classifier.head.weight.copy_(weight / scale)
         if classifier.head.bias is not None:
             classifier.head.bias.copy_(bias / scale)
-        return History(terms=[{"ce": float(F.cross_entropy(features @ weight.T + bias, labels))}])
+        return History(terms=[{"ce": float(cross_entropy(0.0, gradients=False))}])

@@ -112,7 +112,7 @@ class Rates:
         for name in self.trained:
             signal = (mean[name] / count).square()
             noise = (square[name] / count - signal).clamp(min=0).sum()
-            ratios[name] = float(signal.sum() / noise) if noise > 0 else math.inf
+            ratios[name] = float(signal.sum() / noise) if noise > 0 else math.inf if signal.any() else 0.0
         largest = max((r for r in ratios.values() if math.isfinite(r)), default=1.0) or 1.0
         relative = {name: min(1.0, ratio / largest) for name, ratio in ratios.items()}
         return {name: r if r >= self.options.snr_threshold else 0.0 for name, r in relative.items()}

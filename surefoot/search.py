@@ -4,6 +4,7 @@ Model, data and validation images are loaded once; weights are set back in place
 """
 
 import math
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import torch
 from tqdm import tqdm
 
 from surefoot import config
-from surefoot.augment import augment
+from surefoot.augment import change, draws, moves
 from surefoot.clip import CONFIG, WEIGHTS, Preprocess, load_state
 from surefoot.data import Data, Examples
 from surefoot.device import pick_device
 from surefoot.evaluate import METRICS, Scored
 from surefoot.files import UserError, digest_of, write_json
 from surefoot.finetune import start_classifier
+from surefoot.images import Crops
 from surefoot.proposals import propose
 from surefoot.records import metered, versions
 from surefoot.references import References
@@ -100,9 +102,21 @@ class Arena:
 
     @cached_property
     def images(self) -> torch.Tensor:
-        """Validation images [N, 3, H, W] between 0 and 1, on the device."""
-        batches = [self.validation.images(i) for i in self.validation.batches(BATCH)]
-        return torch.cat([self.preprocess.scale(batch.to(self.device)) for batch in batches])
+        """Validation images, uint8 [N, H, W, 3], on the device."""
+        return self.validation.images(np.arange(len(self.validation))).to(self.device)
+
+    def views(self, number: int) -> Iterator[torch.Tensor]:
+        """Batches [B, 3, H, W] of the validation images, as they are or changed at random like training images."""
+        images, how = self.images, config.Augmentation()
+        if self.space["changed"]:
+            how = config.Recipe.model_validate(self.space["recipe"]).augmentation
+        if how.crop:
+            crops = Crops(how.crop, self.seed, number)
+            images = self.validation.images(np.arange(len(images)), crops).to(self.device)
+        drawn = draws(len(images), torch_stream(self.seed, "validation changes", number))
+        for batch, uniform in zip(images.split(BATCH), drawn.split(BATCH), strict=True):
+            x = self.preprocess.scale(batch)
+            yield self.preprocess.normalise(change(x, how, uniform) if moves(how) else x)
 
     def run(self, number: int, proposal: dict[str, Any]) -> Trial:
         """One trial: the start, a few steps, a score. What goes wrong is part of the record."""
@@ -161,11 +175,8 @@ class Arena:
     @torch.no_grad()
     def evaluate(self, number: int) -> float:
         """Value of the classifier as it is. Raises UserError where it has none: the last step can end in NaN."""
-        images, labels = self.images, torch.from_numpy(self.validation.labels).to(self.device)
-        if self.space["changed"]:
-            recipe = config.Recipe.model_validate(self.space["recipe"])
-            images = augment(images, recipe.augmentation, torch_stream(self.seed, "validation changes", number))
-        logits = torch.cat([self.classifier(self.preprocess.normalise(batch)) for batch in images.split(BATCH)])
+        labels = torch.from_numpy(self.validation.labels).to(self.device)
+        logits = torch.cat([self.classifier(batch) for batch in self.views(number)])
         if not torch.isfinite(logits).all():
             raise UserError("the logits are not finite; lower the learning_rate or the weights of the terms")
         log_p = logits.log_softmax(-1)

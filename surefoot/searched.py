@@ -1,6 +1,7 @@
 """Tables of the searches, as pure functions of their records. No torch."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def _labels(results: Results, system: System, budget: dict[str, float]) -> dict[
     """Labelled images per search of each validation set that a row has used."""
     one = results.metrics[(results.metrics["metric"] == results.metric) & (results.metrics["space"] == "weights")]
     one = one[(one["method"] == system.method) & (one["alpha"] == one["alpha"].min())]
-    sizes = one.groupby("eval_set")["n"].mean()
+    sizes = one.groupby("eval_set")["n"].mean() / results.story["renders"]
     used = {"id_val": 0.0, "ood_val": 0.0}
     if budget:
         used[results.story["search"]["spaces"][system.method]["eval_set"]] = budget["labelled_images"]
@@ -161,7 +162,8 @@ def lengths_table(files: list[Path]) -> pd.DataFrame:
     """How well short runs rank what full runs find good.
 
     Per search and number of steps: rank correlation of the scores (Spearman), and the full-run score of the proposal
-    that the short runs put first, beside the best full-run score. A run that failed ranks last, with a score of 0.
+    that the short runs put first, beside the best full-run score. A run that failed ranks last: it counts as the worst
+    that its search saw (0 where no run of that length ended).
     """
     rows = []
     for path in files:
@@ -169,12 +171,13 @@ def lengths_table(files: list[Path]) -> pd.DataFrame:
         wide = scores.pivot_table(index="number", columns="steps", values="score", dropna=False)
         about = {key: scores[key].iloc[0] for key in KEYS}
         for steps in (column for column in wide if column):
-            both = wide[[steps, 0]].fillna(0.0)
-            ranks = both.rank()
+            both = wide[[steps, 0]]
+            ranks = both.fillna(-math.inf).rank()
+            both = both.fillna(both.min()).fillna(0.0)
             rows.append(
                 about
                 | {"steps": int(steps), "proposals": len(both), "correlation": ranks[steps].corr(ranks[0])}
-                | {"chosen": both.loc[both[steps].idxmax(), 0], "best": both[0].max()}
+                | {"chosen": both.loc[ranks[steps].idxmax(), 0], "best": both[0].max()}
             )
     return pd.DataFrame(rows)
 

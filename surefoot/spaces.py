@@ -168,7 +168,12 @@ class Search(Section):
         description="Search seeds. On tasks with folds, search s and its final runs use fold s mod 3, so that what is "
         "learned on validation concepts is never tested on them.",
     )
-    final_seeds: int = Field(1, gt=0, description="Final runs of every search, with different seeds on its fold.")
+    final_seeds: int = Field(
+        1,
+        gt=0,
+        description="Final runs of every search, with different seeds on its fold; the first "
+        "has the seed of the search, so it begins with the order and the changes of images that the trials saw.",
+    )
     trials: int = Field(60, gt=1, description="Trials of every search.")
     round_size: int = Field(
         10,

@@ -27,12 +27,14 @@ def build_story(plan: Plan) -> dict[str, Any]:
         "figures": list(plan.figures),
         "surgical": _surgical(config),
         "search": _search(config),
+        "tuned": _tuned(config),
         "methods": _method_pages(config) + _space_pages(config),
         "tasks": {task: _task(plan, task) for task in tasks},
         "titles": _titles(plan),
         "notes": {task: {s.name: s.note for s in plan.tasks[task].eval_sets if s.note} for task in tasks},
         "seeds": list(config.seeds),
         "fixed_alpha": config.fixed_alpha,
+        "renders": config.renders,
         "bootstrap": config.bootstrap.model_dump(),
         "comparison": config.comparison.model_dump(),
         "logit_axes": config.logit_axes,
@@ -57,6 +59,14 @@ def _reference(config: Config) -> str:
     trained = [m for m in config.run.methods if config.methods[m].changes_weights]
     whole = [m for m in trained if set(config.methods[m].train) >= {"image", "head"}]
     return config.run.reference or (whole or trained)[0]
+
+
+def _tuned(config: Config) -> dict[str, Any] | None:
+    """How many of the methods have a recipe for the first task that `tune` chose, and from what; None: none has."""
+    recipe = config.tasks[config.run.tasks[0]].recipe
+    methods = [method for method in config.run.methods if config.methods[method].grids.get(recipe)]
+    how = config.tuning
+    return {"methods": len(methods), "settings": how.settings, "eval_set": how.eval_set} if methods else None
 
 
 def _search(config: Config) -> dict[str, Any]:

@@ -157,9 +157,9 @@ SHIFTS = {
     ),
     "r": Shift("ImageNet-R", "imagenet-r", "imagenet-r", "r", 30000),
     "sketch": Shift("ImageNet-Sketch", "imagenet-sketch", "sketch", "wnids", 50889),
-    "objectnet": Shift("ObjectNet", "objectnet", "objectnet-1.0/images", "objectnet", 18574, border=2),
+    "objectnet": Shift("ObjectNet", "objectnet", "objectnet-1.0/images", "objectnet", 18574),
     "a": Shift("ImageNet-A", "imagenet-a", "imagenet-a", "a", 7500),
-    "objectnet_uncut": Shift("ObjectNet (with its border)", "objectnet", "objectnet-1.0/images", "objectnet", 18574),
+    "objectnet_cut": Shift("ObjectNet (border cut)", "objectnet", "objectnet-1.0/images", "objectnet", 18574, border=2),
 }
 PAPERS = ("v2", "r", "sketch", "objectnet", "a")
 VIDEOS = {"vid_robust": "ImageNet-Vid-Robust", "ytbb_robust": "YTBB-Robust"}
@@ -337,9 +337,9 @@ def _note(entry: BenchmarkTask, ood_val: Sequence[str], test_sets: Sequence[str]
             "(in YTBB-Robust those of its anchor, of anchors and frames that annotators found good). The average under "
             "shift is over pm-0 and pm-10 alike; a video with several anchors is resampled as several."
         )
-    if "objectnet" in test_sets:
+    if set(test_sets) & {"objectnet", "objectnet_cut"}:
         parts.append(
-            "ObjectNet: 113 classes, the largest logit of their 125 ImageNet classes; its red border is cut "
-            "(objectnet_uncut: as the papers' code saw it)."
+            "ObjectNet: 113 classes, the largest logit of their 125 ImageNet classes; with its red border of 2 pixels, "
+            "which the code of WiSE-FT, FLYP and AutoFT means to cut and does not (objectnet_cut: without it)."
         )
     return " ".join(parts)

@@ -27,6 +27,7 @@ SOURCES = {
         Source(
             name="fmow",
             files=(File("fmow_v1.1.tar.gz", urls=(BUNDLES.format("0xaec91eb7c9d548ebb15e1b5e60f966ab"),)),),
+            size=53_893_324_800,  # of the archive, as WILDS says
             needs=("rgb_metadata.csv", "country_code_mapping.csv", "images"),
             folders=("fmow_v1.1",),
             licence="Functional Map of the World Challenge Public License",
@@ -36,6 +37,7 @@ SOURCES = {
         Source(
             name="camelyon17",
             files=(File("camelyon17_v1.0.tar.gz", urls=(BUNDLES.format("0xe45e15f39fb54e9d9e919556af67aabe"),)),),
+            size=10_658_709_504,  # of the archive, as WILDS says
             needs=("metadata.csv", "patches"),
             folders=("camelyon17_v1.0",),
             licence="CC0 1.0",

@@ -116,6 +116,11 @@ def test_a_search_pays_for_trials_their_scores_and_the_final_run() -> None:
     assert without["search"] == 0 and one["training"] == without["training"]
 
 
+def test_hours_are_a_lower_bound_where_the_size_of_an_image_set_is_not_known() -> None:
+    assert estimate(searches("surgical_breeds")).lines(50)[0].startswith("at least ")
+    assert estimate(searches("lipsum_domainnet")).lines(50)[0].startswith("about ")
+
+
 def test_what_has_no_published_data_has_no_estimate() -> None:
     assert estimate(searches("smoke")) is None
 

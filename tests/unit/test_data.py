@@ -1,5 +1,6 @@
 """The images of a task under a seed."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 
 from surefoot.data import Data, split_folders
-from surefoot.files import UserError
+from surefoot.files import UserError, read_json
 from surefoot.tasks import Part
-from tests.tiny import TASK, select, tiny_data
+from tests.tiny import TASK, Bench, select, tiny_data
 
 
 def test_examples_join_parts_in_order(data: Data) -> None:
@@ -73,3 +74,19 @@ def test_split_folders_of_files() -> None:
         f"results/data/emoji/{split}/{name}" for split in ("line", "glyph") for name in ("images.npy", "split.json")
     ]
     assert split_folders(files) == {s: Path(f"results/data/emoji/{s}") for s in ("line", "glyph")}
+
+
+@pytest.mark.parametrize("own", [{"resize_mode": "squash"}, {"interpolation": "bilinear"}])
+def test_a_model_that_wants_its_images_resized_otherwise_is_refused_on_published_data(
+    own: dict[str, str], bench: Bench, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    written = read_json(bench.model / "open_clip_config.json")
+    written["preprocess_cfg"] |= own
+    (folder / "open_clip_config.json").write_text(json.dumps(written))
+    exact = Data.__new__(Data)
+    exact.task, exact.splits = replace(bench.data.task, exact=True), {}
+    with pytest.raises(UserError, match=next(iter(own.values()))):
+        exact.check_resolution(24, folder)
+    bench.data.check_resolution(24, folder)  # generated images have no transform of their makers

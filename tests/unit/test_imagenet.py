@@ -186,7 +186,7 @@ def test_masks_take_each_label_to_its_class(root: Path) -> None:
     assert columns("v2") == columns("sketch") == ()
 
 
-def test_the_red_border_of_objectnet_is_cut(root: Path, tmp_path: Path) -> None:
+def test_the_red_border_of_objectnet_is_cut_where_asked_for(root: Path, tmp_path: Path) -> None:
     def images(split: str) -> np.ndarray:
         how, out = SPLITS[split], tmp_path / split
         prepare_files(how, root, 24, out, tmp_path / "state" / split, {"made by": "test"}, split, False)
@@ -195,8 +195,8 @@ def test_the_red_border_of_objectnet_is_cut(root: Path, tmp_path: Path) -> None:
     whole = load_rgb(root / rows(root, "objectnet").loc[0, "file"])
     assert whole.getpixel((0, 5)) == RED and whole.getpixel((2, 5)) != RED
     cut = whole.crop((2, 2, whole.width - 2, whole.height - 2))
-    assert np.array_equal(images("objectnet")[0], evaluation_view(cut, 24))
-    assert np.array_equal(images("objectnet_uncut")[0], evaluation_view(whole, 24))
+    assert np.array_equal(images("objectnet_cut")[0], evaluation_view(cut, 24))
+    assert np.array_equal(images("objectnet")[0], evaluation_view(whole, 24))
 
 
 def test_training_images_are_held_out_and_decoded_when_asked_for(root: Path, tmp_path: Path) -> None:

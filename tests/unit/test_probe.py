@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 
+from surefoot import probe
 from surefoot.clip import Classifier, zero_shot_classifier
 from surefoot.config import Augmentation, Head, Recipe
 from surefoot.files import UserError
@@ -76,6 +77,18 @@ def test_no_better_head_is_near(classifier: Classifier, bench: Bench) -> None:
     loss = F.cross_entropy(features @ rows.T, torch.from_numpy(examples.labels), label_smoothing=0.2)
     (loss + 1e-2 / 2 * rows.square().sum()).backward()
     assert rows.grad.abs().max() < 1e-5
+
+
+def test_parts_of_the_images_sum_to_the_whole(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of 7 of 30 images, so that the last one is smaller."""
+    heads = []
+    for part in (10**6, 7):
+        monkeypatch.setattr(probe, "PART", part)
+        classifier = zero_shot_classifier(bench.model, bench.head)
+        history = solve(classifier, bench.run(HEAD_ONLY, recipe(label_smoothing=0.1)))
+        heads.append((classifier.head.weight.detach(), history.terms[0]["ce"]))
+    torch.testing.assert_close(heads[0][0], heads[1][0], rtol=1e-4, atol=1e-5)
+    assert heads[0][1] == pytest.approx(heads[1][1], rel=1e-6)
 
 
 def test_the_start_does_not_matter(classifier: Classifier, bench: Bench) -> None:

@@ -210,6 +210,12 @@ def test_snr_without_any_noise_is_the_whole_rate() -> None:
     assert set(factors("snr", trained, given_gradients(same, same, per_image=True)).values()) == {1.0}
 
 
+def test_snr_of_a_tensor_without_any_gradient_is_zero() -> None:
+    trained = tensors(image__a=[1.0, 1.0], image__b=[1.0])
+    seen = [{"image.a": torch.tensor([a, 2.0]), "image.b": torch.tensor([0.0])} for a in (0.5, 0.7)]
+    assert factors("snr", trained, given_gradients(*seen, per_image=True)) == {"image.a": 1.0, "image.b": 0.0}
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31), factor=st.floats(1e-3, 1e3))
 def test_snr_forgets_the_scale_of_the_loss(seed: int, factor: float) -> None:

@@ -711,6 +711,15 @@ def test_the_score_may_be_of_images_changed_at_random(enter: Enter, bench: Bench
     assert scores[4] == pytest.approx(expected, rel=1e-5)
 
 
+def test_images_changed_at_random_are_cropped_where_training_crops(enter: Enter) -> None:
+    proposal, recipe = {"learning_rate": 1e-3, "objective.hinge?": False}, {"augmentation": {"crop": [0.3, 0.6]}}
+    arenas = [enter(entry(metric="nll", changed=c, recipe=recipe)) for c in (False, True)]
+    plain, *changed = (
+        a.run(n, proposal)["score"] for a, n in zip([*arenas[:1], *[arenas[1]] * 3], (0, 0, 1, 0), strict=True)
+    )
+    assert changed[0] == changed[2] and len({plain, *changed}) == 3
+
+
 @pytest.mark.parametrize("convention", [{}, {"scaled": True, "bias": True}])
 def test_the_head_may_be_made_anew_from_the_tuned_text_tower(enter: Enter, convention: dict) -> None:
     """As in an earlier state of AutoFT's code; the bias is then zero."""

@@ -28,7 +28,11 @@ def test_short_runs_are_ranked_against_full_ones_and_failures_come_last(tmp_path
     rows += [{"number": n, "steps": 0, "score": score} for n, score in enumerate(full)]
     [row] = lengths_table([parquet(tmp_path / "a.parquet", rows)]).to_dict("records")
     assert row["correlation"] == pytest.approx(-1) and row["proposals"] == 3
-    assert (row["chosen"], row["best"]) == (0.0, 50.0), "short runs choose the one that failed"
+    assert (row["chosen"], row["best"]) == (40.0, 50.0), "short runs choose the one that failed: the worst"
+    scores = {5: [-1.0, -2.0, np.nan], 0: [-1.5, -2.5, np.nan]}  # negative: of a metric where lower is better
+    rows = [{"number": n, "steps": k, "score": s} for k, column in scores.items() for n, s in enumerate(column)]
+    [row] = lengths_table([parquet(tmp_path / "b.parquet", rows)]).to_dict("records")
+    assert row["correlation"] == pytest.approx(1) and (row["chosen"], row["best"]) == (-1.5, -1.5)
 
 
 def test_leaving_out_a_term_is_paired_by_repeat(tmp_path: Path) -> None:

@@ -66,6 +66,12 @@ def test_the_report_says_which_line_effective_robustness_is_above(
     assert text.count(said) == 2 and ("crosses" in text) == bool(baselines)
 
 
+def test_the_report_says_how_many_recipes_were_tuned() -> None:
+    told = story()["tuned"]
+    assert (told["settings"], told["eval_set"]) == (6, "id_val") and told["methods"] > 10
+    assert story(methods=["zeroshot", "ft-both"], pairs=[])["tuned"] is None
+
+
 def test_a_notice_stands_at_the_top_of_the_report(tmp_path: Path) -> None:
     told, page = story(), tmp_path / "report.html"
     write_report([], [], [], [], told, page)

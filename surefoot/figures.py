@@ -97,33 +97,54 @@ def _looks(points: pd.DataFrame) -> dict[str, tuple[Any, str]]:
 
 
 def draw_frontier(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
-    """ID against OOD: the WiSE-FT curve of each method from the zero-shot star to its fine-tuned square, and the line
-    of standard models that effective robustness is measured from."""
-    labels, fixed, looks = story["labels"], story["fixed_alpha"], _looks(points)
-    figure, shown = panels(points.groupby(["task", "model"], sort=False), 4.6, 3.8)
-    for ((task, model), cell), axis in shown:
-        for method, line in cell.groupby("method", sort=False):
-            if len(line) == 1:
-                continue
-            (colour, style), rows = looks[method], line.sort_values("alpha")
-            x, y = rows["in_distribution"], rows["under_shift"]
-            axis.plot(x, y, style, marker="o", color=colour, markersize=3, linewidth=1.2, label=labels[method])
-            half = rows[rows["alpha"] == fixed]
-            axis.plot(half["in_distribution"], half["under_shift"], "D", color=colour, markersize=6)
-            axis.plot(x.iloc[-1:], y.iloc[-1:], "s", color=colour, markersize=7)
+    """ID against OOD: the WiSE-FT curve of each method from the zero-shot star to its fine-tuned square.
+
+    Where standard models are known, a second panel shows the same beside their line, from far away.
+    """
+    cells = []
+    for (task, model), cell in points.groupby(["task", "model"], sort=False):
         baselines = cell["method"].isin(story["baselines"])
-        _draw_line(axis, cell[baselines], story["tasks"][task]["baseline_line"], cell)
-        cell = cell[~baselines]
+        line = story["tasks"][task]["baseline_line"]
+        cells.append((task, model, cell[~baselines], None))
+        if baselines.any() or line:
+            cells.append((task, model, cell[~baselines], (cell[baselines], line, cell)))
+    figure, shown = panels(cells, 4.6, 3.8)
+    looks = _looks(points)
+    for (task, model, cell, standard), axis in shown:
+        for method, line in cell.groupby("method", sort=False):
+            if len(line) > 1:
+                _draw_curve(axis, line.sort_values("alpha"), looks[method], story, 2 if standard else 1)
         start = cell[cell["alpha"] == 0].iloc[0]
-        axis.plot(start["in_distribution"], start["under_shift"], "*", color="black", markersize=13, zorder=5)
+        size = 9 if standard else 13
+        axis.plot(start["in_distribution"], start["under_shift"], "*", color="black", markersize=size, zorder=5)
+        if standard:
+            _draw_line(axis, *standard)
         handles = [
             plt.Line2D([], [], marker=marker, color="0.3", linestyle="", markersize=size, label=text)
-            for marker, size, text in (("*", 10, "zero-shot"), ("D", 5, f"alpha {fixed:g}"), ("s", 6, "fine-tuned"))
+            for marker, size, text in (
+                ("*", 10, "zero-shot"),
+                ("D", 5, f"alpha {story['fixed_alpha']:g}"),
+                ("s", 6, "fine-tuned"),
+            )
         ]
-        known = axis.get_legend_handles_labels()[0]
-        axis.legend(handles=[*known, *handles], **BESIDE)
         _against_shift(axis, story, task, model)
+        if standard:
+            axis.set_title(axis.get_title() + ", with standard models")
+        known = axis.get_legend_handles_labels()[0]
+        axis.legend(handles=[*known[-1:], *handles] if standard else [*known, *handles], **BESIDE)
     return figure
+
+
+def _draw_curve(
+    axis: plt.Axes, rows: pd.DataFrame, look: tuple[Any, str], story: dict[str, Any], smaller: float
+) -> None:
+    """The models of a method along alpha, with marks at the fixed alpha and at the end."""
+    (colour, style), x, y = look, rows["in_distribution"], rows["under_shift"]
+    label = story["labels"][rows["method"].iloc[0]]
+    axis.plot(x, y, style, marker="o", color=colour, markersize=3 / smaller, linewidth=1.2 / smaller, label=label)
+    half = rows[rows["alpha"] == story["fixed_alpha"]]
+    axis.plot(half["in_distribution"], half["under_shift"], "D", color=colour, markersize=6 / smaller)
+    axis.plot(x.iloc[-1:], y.iloc[-1:], "s", color=colour, markersize=7 / smaller)
 
 
 def _against_shift(axis: plt.Axes, story: dict[str, Any], task: str, model: str) -> None:

@@ -59,7 +59,8 @@ class FolderSplit(Section):
     """Images of a data set of your own, with one role: a folder of class folders, or a table of files."""
 
     role: Literal["train", "id_val", "ood_val", "id_test", "ood_test"] = Field(
-        description="What the images are for: train; id_val and ood_val choose; id_test and ood_test are reported."
+        description="What the images are for: train; id_val and ood_val choose; id_test and ood_test are reported. "
+        "train and id_test are needed; without ood_test tables and figures are about the distribution alone."
     )
     folder: str | None = Field(None, description="Folder of class folders with images, relative to the task's root.")
     table: str | None = Field(

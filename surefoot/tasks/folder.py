@@ -32,7 +32,7 @@ def build(name: str, entry: FolderTask) -> Task:
         twice = [other for other, rest in entry.splits.items() if (rest.folder, rest.table) == (how.folder, how.table)]
         if len(twice) > 1:
             raise UserError(f"{where}: {' and '.join(twice)} are the same images; an image set has one role")
-    for role in ("train", "id_test", "ood_test"):
+    for role in ("train", "id_test"):
         if role not in by_role:
             raise UserError(f"{where}: no image set has the role {role}; name one (role: {role})")
     for role in ("train", "id_val", "ood_val", "id_test"):

@@ -51,6 +51,11 @@ def opened(given: dict[str, Any], folder: Path) -> Data:
     return Data(task, {split: prepare(given, split, folder) for split in task.splits})
 
 
+def test_a_data_set_may_have_no_shifted_test_set(root: Path) -> None:
+    task = load_task(entry(root, splits={k: v for k, v in SPLITS.items() if k in ("train", "test")}))
+    assert {s.name: s.role for s in task.eval_sets} == {"id_val": "id_val", "test": "id_test"}
+
+
 def test_roles_classes_and_prompts(root: Path) -> None:
     task = load_task(entry(root))
     assert task.classes == tuple(sorted(CLASSES)) and task.prompt_names == ("blue jay", "green frog", "red fox")
@@ -151,7 +156,7 @@ def test_a_killed_preparation_goes_on_with_the_same_bytes(
     ("changes", "message"),
     [
         ({"root": "/nowhere"}, "there is no folder /nowhere/train"),
-        ({"splits": {k: v for k, v in SPLITS.items() if k != "shifted"}}, "no image set has the role ood_test"),
+        ({"splits": {k: v for k, v in SPLITS.items() if k != "test"}}, "no image set has the role id_test"),
         (
             {"splits": SPLITS | {"more": {"role": "id_test", "folder": "shifted-val2"}}},
             "test and more both have the role id_test",

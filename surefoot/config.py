@@ -28,6 +28,7 @@ PART_NAMES: tuple[str, ...] = get_args(PartName)
 RATES_NAMES: tuple[str, ...] = get_args(RatesName)
 METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
 TOWER_NAMES: tuple[str, ...] = get_args(TowerName)
+CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
 NORMS: tuple[TermName, ...] = ("l1zero", "l2zero", "l1init", "l2init")
 TEXT_TERMS: tuple[TermName, ...] = ("flyp", "lipsum", "carft")  # what an image tower alone cannot compute
 
@@ -223,7 +224,9 @@ class Model(Section):
     architecture: str | None = Field(None, description="open_clip's name of the architecture, such as ViT-B-16.")
     pretrained: str | None = Field(
         None,
-        description="open_clip's name of the weights, such as openai; of a tower torchvision's, such as "
+        description="open_clip's name of the weights, such as openai, or a checkpoint file of its training (ending in "
+        + ", ".join(CHECKPOINTS)
+        + "); of a tower torchvision's, such as "
         "IMAGENET1K_V2, or null for random weights.",
     )
     tower: TowerName | None = Field(
@@ -234,6 +237,11 @@ class Model(Section):
     image_size: int | None = Field(
         None, ge=8, multiple_of=4, description="Side of a tower's input in pixels; null: 32 (resnet26), 224 (resnet50)."
     )
+
+    @property
+    def checkpoint(self) -> str | None:
+        """The file that the weights of an architecture are read from; None: they are not in a file of the user's."""
+        return self.pretrained if self.architecture and (self.pretrained or "").endswith(CHECKPOINTS) else None
 
     @model_validator(mode="after")
     def _one_source(self) -> "Model":

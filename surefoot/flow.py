@@ -235,11 +235,12 @@ class Plan:
         }
 
     def model_files(self, wildcards: Any) -> list[str]:
-        """Files in the repository that a model is taken from; none for a download."""
-        folder = self.config.models[wildcards.model].folder
-        return (
-            [f"{folder}/{file}" for file in ("open_clip_config.json", "open_clip_model.safetensors")] if folder else []
-        )
+        """Files that a model is taken from; none for a download."""
+        source = self.config.models[wildcards.model]
+        if source.checkpoint:
+            return [source.checkpoint] if Path(source.checkpoint).is_file() else []  # the job says what is missing
+        files = ("open_clip_config.json", "open_clip_model.safetensors")
+        return [f"{source.folder}/{file}" for file in files] if source.folder else []
 
     def metric(self, wildcards: Any) -> str:
         """Main metric of a task."""

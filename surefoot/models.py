@@ -47,26 +47,43 @@ def _copy(origin: Path, folder: Path) -> None:
 
 
 def _download(architecture: str, pretrained: str, folder: Path) -> None:
-    """Fetch weights with open_clip, which checks their digest, and store them without pickle."""
+    """Weights from open_clip, which checks their digest, or from a checkpoint file; stored without pickle."""
     import open_clip
     from safetensors.torch import save_file
 
-    known = open_clip.list_pretrained_tags_by_model(architecture)
-    if pretrained not in known:
+    known, local = open_clip.list_pretrained_tags_by_model(architecture), pretrained.endswith(config.CHECKPOINTS)
+    if local and not Path(pretrained).is_file():
+        raise UserError(f"there is no file {pretrained}; check models.<name>.pretrained")
+    if local and architecture not in open_clip.list_models():
+        near = config.suggestion(architecture, open_clip.list_models())
+        raise UserError(f"open_clip has no architecture {architecture!r}{near}")
+    if not local and pretrained not in known:
         near = config.suggestion(pretrained if known else architecture, known or open_clip.list_models())
         raise UserError(f"open_clip has no weights {pretrained!r} for {architecture!r}{near}")
     # OpenAI's weights were trained with QuickGELU; open_clip only warns when the architecture does not say so.
-    quick_gelu = bool(open_clip.get_pretrained_cfg(architecture, pretrained).get("quick_gelu", False))
+    published = {} if local else open_clip.get_pretrained_cfg(architecture, pretrained)
+    model_config = open_clip.get_model_config(architecture)
+    quick_gelu = bool(published.get("quick_gelu", False)) or model_config.get("quick_gelu", False)
     try:
         model = open_clip.create_model(
-            architecture, pretrained=pretrained, precision="fp32", device="cpu", force_quick_gelu=quick_gelu
+            architecture,
+            pretrained=pretrained,
+            precision="fp32",
+            device="cpu",
+            force_quick_gelu=quick_gelu,
+            weights_only=True,
         )
     except Exception as error:
+        if local:
+            raise UserError(
+                f"{pretrained} does not hold weights of {architecture} as open_clip writes them: {error}. (Names that "
+                "end in -quickgelu are architectures of their own; OpenAI's files are programs: say pretrained: openai)"
+            ) from error
         raise UserError(
             f"cannot get the {pretrained} weights of {architecture}: {error}. Check the network, or put the model's "
             f"files in a folder and name it in models.<name>.folder"
         ) from error
-    model_config = {**open_clip.get_model_config(architecture), "quick_gelu": quick_gelu}
+    model_config = {**model_config, "quick_gelu": quick_gelu}
     preprocess = open_clip.get_model_preprocess_cfg(model)
     write_json(folder / CONFIG, json.loads(json.dumps({"model_cfg": model_config, "preprocess_cfg": preprocess})))
     with atomic(folder / WEIGHTS) as partial:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from PIL import Image
@@ -185,6 +186,20 @@ def test_unknown_weights_are_told_with_the_nearest_name(tmp_path: Path) -> None:
         fetch_model(Model(architecture="ViT-B-32", pretrained="openia"), tmp_path)
     with pytest.raises(UserError, match="did you mean 'ViT-B-32'"):
         fetch_model(Model(architecture="ViT-B32", pretrained="openai"), tmp_path)
+
+
+def test_a_checkpoint_of_open_clips_training_is_a_model(tmp_path: Path) -> None:
+    """As open_clip's training writes it from several GPUs: names begin with module."""
+    made = open_clip.create_model("ViT-S-32-alt", pretrained=None)
+    file = tmp_path / "epoch_1.pt"
+    torch.save({"epoch": 1, "state_dict": {f"module.{k}": v for k, v in made.state_dict().items()}}, file)
+    fetch_model(Model(architecture="ViT-S-32-alt", pretrained=str(file)), tmp_path / "m")
+    assert same_state(load_clip(tmp_path / "m").state_dict(), made.state_dict())
+    for name, message in (("ViT-B-32", "does not hold weights of ViT-B-32"), ("ViT-S32", "no architecture")):
+        with pytest.raises(UserError, match=message):
+            fetch_model(Model(architecture=name, pretrained=str(file)), tmp_path / "other")
+    with pytest.raises(UserError, match="there is no file"):
+        fetch_model(Model(architecture="ViT-S-32-alt", pretrained=f"{file.stem}.pth"), tmp_path / "other")
 
 
 def test_tokenizer_of_a_folder_uses_its_own_vocabulary(model: Path) -> None:

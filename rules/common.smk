@@ -13,9 +13,9 @@ from surefoot.cancel import cancel_all
 from surefoot.config import parse_config
 from surefoot.files import UserError
 from surefoot.flow_search import Searches
-from surefoot.fingerprint import code_digest, keep_parsed
+from surefoot.fingerprint import code_digest, keep_parsed, share_library
 
-flow.share_library()
+share_library()
 cancel_all(RemoteExecutor)
 try:
     PLAN = flow.Plan(parse_config(config))

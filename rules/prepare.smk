@@ -29,7 +29,7 @@ rule prepare:
 
 rule fetch_model:
     input:
-        files=PLAN.model_files,
+        files=lambda wildcards: PLAN.config.models[wildcards.model].files,
     output:
         model=directory("results/models/{model}"),
     log:

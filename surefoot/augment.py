@@ -16,12 +16,9 @@ def augment(images: torch.Tensor, how: Augmentation, stream: torch.Generator) ->
         how: ranges; all zero returns the images as they are.
         stream: CPU generator; the same stream gives the same transforms on every device.
     """
-    return change(images, how, draws(len(images), stream)) if moves(how) else images
-
-
-def moves(how: Augmentation) -> bool:
-    """Whether `change` does anything; crops are made where images are loaded."""
-    return how.model_copy(update={"crop": None}) != Augmentation()
+    if how.model_copy(update={"crop": None}) == Augmentation():  # crops are made where images are loaded
+        return images
+    return change(images, how, draws(len(images), stream))
 
 
 def draws(count: int, stream: torch.Generator) -> torch.Tensor:

@@ -9,7 +9,7 @@ No torch at import: the Snakefile imports this module.
 import importlib.util
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -121,17 +121,22 @@ class Counts:
 
 @dataclass
 class Budget:
-    """FLOPs by kind of work, bytes by kind of file, what nothing is known of, and data sets that no job can fetch."""
+    """FLOPs by kind of work, bytes by kind of file, and data sets that no job can fetch.
+
+    Work and images of models or numbers that are not known (`uncounted`) are in neither, archives of a size that is not
+    (`unsized`) not in the bytes.
+    """
 
     flops: dict[str, float]
     bytes: dict[str, float]
-    unknown: list[str]
-    by_hand: list[str]
+    uncounted: list[str] = field(default_factory=list)
+    unsized: list[str] = field(default_factory=list)
+    by_hand: list[str] = field(default_factory=list)
 
     @property
-    def least(self) -> bool:
-        """Whether the hours are a lower bound, because the size of an image set is not known."""
-        return any(what.startswith(("images of", "work with")) for what in self.unknown)
+    def unknown(self) -> list[str]:
+        """All that makes the bytes a lower bound; what makes one of the hours too comes first."""
+        return list(dict.fromkeys([*self.uncounted, *self.unsized]))
 
     def hours(self, tflops: float) -> dict[str, float]:
         """GPU hours by kind of work at a speed."""
@@ -145,7 +150,7 @@ class Budget:
         """What a dry run prints."""
         hours, sizes = self.hours(tflops), self.gigabytes()
         total = sum(hours.values())
-        how_long = f"at least {told(total)}" if self.least else about(total)
+        how_long = f"at least {told(total)}" if self.uncounted else about(total)
         found = [
             f"{how_long} GPU hours at {tflops:g} TFLOP/s (estimate_tflops; "
             f"benchmarks/paper_scale.py measures yours): {_listed(hours)}",
@@ -182,11 +187,11 @@ def estimate(searches: Searches) -> Budget | None:
     tasks = [t for t in plan.shown_tasks() if plan.config.tasks[t].family in PUBLISHED]
     if not tasks:
         return None
-    found = Budget(dict.fromkeys(("training", "evaluation", "search", "adaptation"), 0.0), {}, [], [])
+    found = Budget(dict.fromkeys(("training", "evaluation", "search", "adaptation"), 0.0), {})
     for task in tasks:
         for model in plan.config.run.models:
             if (size := size_of(plan.config.models[model])) is None:
-                found.unknown.append(f"work with {model}")
+                found.uncounted.append(f"work with {model}")
                 continue
             counts = Counts(plan.tasks[task], plan.config.tasks[task])
             if task in plan.config.run.tasks:
@@ -263,11 +268,10 @@ def _add_data(found: Budget, plan: Plan, tasks: list[str]) -> None:
             if not how.stream:
                 prepared[task.dataset, split] = how.images * 3 * plan.config.image_size[kind] ** 2
             if not how.images:
-                found.unknown.append(f"images of {split}")
+                found.uncounted.append(f"images of {split}")
     found.bytes["archives"] = sum(file.size for source in sources.values() for file in source.files)
     # Images are hardly smaller in an archive.
     found.bytes["unpacked"] = sum(source.size or sum(f.size for f in source.files) for source in sources.values())
     found.bytes["prepared"] = sum(prepared.values())
-    found.unknown += [f"size of {name}" for name, source in sources.items() if not any(f.size for f in source.files)]
-    found.unknown = list(dict.fromkeys(found.unknown))
+    found.unsized += [f"size of {name}" for name, source in sources.items() if not any(f.size for f in source.files)]
     found.by_hand = [name for name, source in sources.items() if source.asks_the_user]

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 from surefoot.consistency import inconsistencies
 from surefoot.files import UserError
 from surefoot.mistakes import messages, suggestion
+from surefoot.run_entries import Bootstrap, Comparison, Model, Online, Run, Surgical, Tuning
 from surefoot.spaces import Dimension, MetricName, Name, Search, Section, Space
 from surefoot.task_entries import FamilyName, Task
 
@@ -21,14 +22,11 @@ TermName = Literal[
 ]
 PartName = Literal["image", "text", "head", "logit_scale", "embedding", "first-blocks", "middle-blocks", "last-blocks"]
 RatesName = Literal["one", "rgn", "rgn-group", "snr", "snr-released", "gradual-first", "gradual-last"]
-TowerName = Literal["resnet26", "resnet50"]
 
 TERM_NAMES: tuple[str, ...] = get_args(TermName)
 PART_NAMES: tuple[str, ...] = get_args(PartName)
 RATES_NAMES: tuple[str, ...] = get_args(RatesName)
 METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
-TOWER_NAMES: tuple[str, ...] = get_args(TowerName)
-CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
 NORMS: tuple[TermName, ...] = ("l1zero", "l2zero", "l1init", "l2init")
 TEXT_TERMS: tuple[TermName, ...] = ("flyp", "lipsum", "carft")  # what an image tower alone cannot compute
 
@@ -215,132 +213,6 @@ class Method(Training):
     def changes_weights(self) -> bool:
         """Whether the method ends anywhere else than at the zero-shot model."""
         return bool(self.train or self.tpgm or self.base)
-
-
-class Model(Section):
-    """Where a model comes from: a folder of files, open_clip's own downloads, or an image tower alone."""
-
-    folder: str | None = Field(None, description="Folder with open_clip_config.json and open_clip_model.safetensors.")
-    architecture: str | None = Field(None, description="open_clip's name of the architecture, such as ViT-B-16.")
-    pretrained: str | None = Field(
-        None,
-        description="open_clip's name of the weights, such as openai, or a checkpoint file of its training (ending in "
-        + ", ".join(CHECKPOINTS)
-        + "); of a tower torchvision's, such as "
-        "IMAGENET1K_V2, or null for random weights.",
-    )
-    tower: TowerName | None = Field(
-        None,
-        description="An image tower without text tower: resnet26 (for small images, group norms, random weights) or "
-        "torchvision's resnet50. Its head starts at random, so methods without training are at chance.",
-    )
-    image_size: int | None = Field(
-        None, ge=8, multiple_of=4, description="Side of a tower's input in pixels; null: 32 (resnet26), 224 (resnet50)."
-    )
-
-    @property
-    def checkpoint(self) -> str | None:
-        """The file that the weights of an architecture are read from; None: they are not in a file of the user's."""
-        return self.pretrained if self.architecture and (self.pretrained or "").endswith(CHECKPOINTS) else None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "Model":
-        given = [key for key in ("folder", "architecture", "tower") if getattr(self, key) is not None]
-        complete = {"folder": self.pretrained is None, "architecture": self.pretrained is not None, "tower": True}
-        if len(given) != 1 or not complete[given[0]]:
-            raise ValueError("give either folder, or architecture and pretrained, or tower")
-        if self.tower == "resnet26" and self.pretrained:
-            raise ValueError("resnet26 has no published weights: leave pretrained out, or name a folder with weights")
-        if self.image_size and not self.tower:
-            raise ValueError("image_size is for a tower; a CLIP model knows its own")
-        return self
-
-
-class Run(Section):
-    """What to run: every task with every model with every method."""
-
-    tasks: list[Name] = Field(min_length=1, description="Entries of tasks.")
-    models: list[Name] = Field(min_length=1, description="Entries of models.")
-    methods: list[Name] = Field(min_length=1, description="Entries of methods.")
-    reference: Name | None = Field(
-        None, description="Method that the others are compared with in the effects; null: the first that trains all."
-    )
-    pairs: list[Name] = Field(
-        default=[], description="Methods of which two seeds are ensembled (trained again with seed + 3 x fold rounds)."
-    )
-    baselines: list[Name] = Field(
-        default=[],
-        description="Methods with start: random, whose line of accuracies effective robustness is measured from.",
-    )
-
-
-class Surgical(Section):
-    """Adaptation of source models to targets with few labels (Surgical Fine-Tuning)."""
-
-    tasks: list[Name] = Field(default=[], description="Entries of tasks with a shift of source and target.")
-    methods: list[Name] = Field(default=[], description="Entries of methods that adapt: the arms.")
-    source: Name = Field("ft", description="Method that makes the source model.")
-    recipe: Name = Field(
-        "target", description="Entry of recipes for the adaptation; its rate, keep and head serve not."
-    )
-    learning_rates: list[Annotated[float, Field(gt=0)]] = Field(
-        default=[1.0e-4, 1.0e-3, 1.0e-2],
-        min_length=1,
-        description="Rates that every method tries; rate and epoch are chosen on target_val.",
-    )
-    shots: list[Annotated[int, Field(gt=0)]] = Field(
-        default=[3],
-        min_length=1,
-        description="Numbers of labelled target images a class; a class with fewer gives all it has.",
-    )
-
-
-class Online(Section):
-    """Unsupervised adaptation to a stream of target images (Surgical Fine-Tuning, with MEMO's loss)."""
-
-    tasks: list[Name] = Field(default=[], description="Entries of surgical.tasks.")
-    methods: list[Name] = Field(default=[], description="Entries of methods: which parts move.")
-    recipe: Name = Field(
-        "online", description="Entry of recipes: weight decay and changes of the copies; SGD is plain."
-    )
-    copies: int = Field(16, gt=1, description="Changed copies of each image, whose mean prediction gets certain.")
-    learning_rates: list[Annotated[float, Field(gt=0)]] = Field(
-        default=[1.0e-4, 1.0e-3, 1.0e-2], min_length=1, description="Rates of SGD; chosen on a stream of target_val."
-    )
-
-
-class Comparison(Section):
-    """Our numbers beside the published ones (config/published), where a task of the run has any."""
-
-    tolerance: float = Field(
-        1.0, ge=0, description="Difference that still counts as reproduced, in points (NLL: hundredths of a nat)."
-    )
-    deviations: float = Field(
-        2.0, ge=0, description="Or so many of their standard deviations, where they print one and it is larger."
-    )
-
-
-class Tuning(Section):
-    """Choosing recipes on validation images (target `tune`).
-
-    A method has one recipe for all seeds, so on tasks with folds the mean over seeds that chooses it covers concepts
-    that other seeds test: one choice of a few settings a method, the same for all methods, but not none.
-    """
-
-    eval_set: Literal["id_val", "ood_val"] = Field(
-        "id_val", description="Validation set that chooses, for all methods."
-    )
-    settings: int = Field(6, gt=0, description="Size of every method's grid: all methods have the same budget.")
-
-
-class Bootstrap(Section):
-    """Intervals of the tables."""
-
-    draws: int = Field(2000, ge=100, description="Resamples of the concepts.")
-    level: float = Field(0.95, gt=0.5, lt=1, description="Coverage of an interval.")
-    seed: int = Field(
-        0, description="Seed of the resamples; the same draws serve every row, so differences are paired."
-    )
 
 
 class Pretraining(Section):

@@ -110,7 +110,7 @@ class Data:
             also=np.concatenate([np.full(len(s.rows), "") if s.also is None else s.also for _, s in chosen]),
         )
 
-    def check_resolution(self, size: int, model: Path) -> None:
+    def check_transform(self, size: int, model: Path) -> None:
         """Raises UserError for a model whose transform is not that of the prepared images of published data."""
         read = read_json(model / CONFIG).get("preprocess_cfg", {})
         how = (read.get("interpolation", "bicubic"), read.get("resize_mode", "shortest"))

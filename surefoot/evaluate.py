@@ -258,7 +258,7 @@ def evaluate_runs(
     device = pick_device()
     convention = convention_of(tensor_names(ends[0])) if ends else None
     classifier = zero_shot_classifier(model, load_state(head), convention).to(device)
-    data.check_resolution(Preprocess.of(model).size, model)
+    data.check_transform(Preprocess.of(model).size, model)
     zero_shot = {key: tensor.clone() for key, tensor in classifier.state_dict().items()}
     preprocess = Preprocess.of(model)
     tables, predictions = [], []

@@ -72,7 +72,7 @@ def experiments_page() -> str:
                 ", ".join(plan.shown_tasks()),
                 ", ".join(config.run.models),
                 ", ".join(dict.fromkeys(methods)),
-                told(sum(budget.hours(config.estimate_tflops).values())) + (" and more" if budget.least else ""),
+                told(sum(budget.hours(config.estimate_tflops).values())) + (" and more" if budget.uncounted else ""),
                 told(sum(budget.gigabytes().values())) + (" and more" if budget.unknown else ""),
                 str(len(plan.meets(numbers)) or ""),
             ]

@@ -66,7 +66,7 @@ class Bench:
         training = config.Training.model_validate(self.method["training"])
         zero_shot, preprocess = load_state(self.head), Preprocess.of(self.model)
         classifier = start_classifier(self.model, zero_shot, training, recipe.head, base, seed).to(device)
-        data.check_resolution(preprocess.size, self.model)
+        data.check_transform(preprocess.size, self.model)
         examples = data.training(seed, training.share)
         stream = stream_seed(seed, self.method)
         references = References(self.model, zero_shot, data.task, training.options, stream, device)

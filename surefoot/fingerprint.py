@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import os
 import sys
 from contextlib import suppress
 from functools import cache
@@ -12,10 +13,17 @@ from surefoot.files import UserError, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 # What a user can write reaches a job as params, so a new key or method must not rerun what does not use it.
-LEFT_OUT = {"surefoot/config.py", "surefoot/spaces.py", "surefoot/task_entries.py"}
+LEFT_OUT = {f"surefoot/{name}.py" for name in ("config", "run_entries", "spaces", "task_entries")}
 # What modules came to, by the digest of their text: to parse all of them takes as long as to plan a run.
 KNOWN = Path(".snakemake", "surefoot_modules.json")
 _used: dict[str, list] = {}
+
+
+def share_library() -> None:
+    """Let the scripts of all jobs import this library from where it is, without installing it."""
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if str(ROOT) not in known:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, known)])
 
 
 def code_digest(script: str, *others: str) -> str:

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from surefoot import config
 from surefoot.files import UserError
-from surefoot.fingerprint import ROOT
 from surefoot.published import MEAN, TARGET, Published, load_published, published_files
 from surefoot.tasks import Task, build_task, family
 from surefoot.tasks.emoji_names import STYLES
@@ -27,16 +26,9 @@ FIGURES = ("frontier", "alpha")
 # weights there are at most. Peaks measured in training: the embedded model (weights of 6 MB) 1,074; the image tower of
 # a ViT-B/32 (577 MB) 2,981; both its towers with every companion that a term can ask for 6,744.
 BASE_MB, COPIES = 3000, 8
-# Only where the run adapts source models to targets.
 SEARCH_TABLES = ("search", "learned", "trials", "importances")
+# Only where the run adapts source models to targets.
 SURGICAL_TABLES = ("surgical", "choices", "factors")
-
-
-def share_library() -> None:
-    """Let the scripts of all jobs import this library from where it is, without installing it."""
-    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if str(ROOT) not in known:
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, known)])
 
 
 def _records(weights: list[str]) -> list[str]:
@@ -233,14 +225,6 @@ class Plan:
             "name": task,
             **self.config.tasks[task].model_dump(exclude={"recipe", "metric", "source", "baseline_line"}),
         }
-
-    def model_files(self, wildcards: Any) -> list[str]:
-        """Files that a model is taken from; none for a download."""
-        source = self.config.models[wildcards.model]
-        if source.checkpoint:
-            return [source.checkpoint] if Path(source.checkpoint).is_file() else []  # the job says what is missing
-        files = ("open_clip_config.json", "open_clip_model.safetensors")
-        return [f"{source.folder}/{file}" for file in files] if source.folder else []
 
     def metric(self, wildcards: Any) -> str:
         """Main metric of a task."""

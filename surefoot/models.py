@@ -26,7 +26,7 @@ def fetch_model(source: config.Model, folder: Path) -> None:
     elif source.tower:
         _make_tower(source, folder)
     else:
-        _download(source.architecture, source.pretrained, folder)
+        _take_weights(source, folder)
     write_json(folder / SOURCE, {**source.model_dump(exclude_none=True), "sha256": sha256(folder / WEIGHTS)})
 
 
@@ -46,12 +46,13 @@ def _copy(origin: Path, folder: Path) -> None:
             partial.write_bytes(path.read_bytes())
 
 
-def _download(architecture: str, pretrained: str, folder: Path) -> None:
+def _take_weights(source: config.Model, folder: Path) -> None:
     """Weights from open_clip, which checks their digest, or from a checkpoint file; stored without pickle."""
     import open_clip
     from safetensors.torch import save_file
 
-    known, local = open_clip.list_pretrained_tags_by_model(architecture), pretrained.endswith(config.CHECKPOINTS)
+    architecture, pretrained, local = source.architecture, source.pretrained, source.checkpoint
+    known = open_clip.list_pretrained_tags_by_model(architecture)
     if local and not Path(pretrained).is_file():
         raise UserError(f"there is no file {pretrained}; check models.<name>.pretrained")
     if local and architecture not in open_clip.list_models():

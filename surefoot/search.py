@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from surefoot import config
-from surefoot.augment import change, draws, moves
+from surefoot.augment import augment
 from surefoot.clip import CONFIG, WEIGHTS, Preprocess, load_state
 from surefoot.data import Data, Examples
 from surefoot.device import pick_device
@@ -81,7 +81,7 @@ class Arena:
         recipe = config.Recipe.model_validate(space["recipe"])
         training = config.Training.model_validate(space["training"])
         zero_shot, self.preprocess = load_state(head), Preprocess.of(model)
-        data.check_resolution(self.preprocess.size, model)
+        data.check_transform(self.preprocess.size, model)
         start = start_classifier(model, zero_shot, training, recipe.head, base, seed)
         self.classifier = start.to(self.device)
         self.start = {key: tensor.clone() for key, tensor in self.classifier.state_dict().items()}
@@ -107,16 +107,15 @@ class Arena:
 
     def views(self, number: int) -> Iterator[torch.Tensor]:
         """Batches [B, 3, H, W] of the validation images, as they are or changed at random like training images."""
-        images, how = self.images, config.Augmentation()
+        how, images = config.Augmentation(), None
         if self.space["changed"]:
             how = config.Recipe.model_validate(self.space["recipe"]).augmentation
         if how.crop:
-            crops = Crops(how.crop, self.seed, number)
-            images = self.validation.images(np.arange(len(images)), crops).to(self.device)
-        drawn = draws(len(images), torch_stream(self.seed, "validation changes", number))
-        for batch, uniform in zip(images.split(BATCH), drawn.split(BATCH), strict=True):
-            x = self.preprocess.scale(batch)
-            yield self.preprocess.normalise(change(x, how, uniform) if moves(how) else x)
+            everything = np.arange(len(self.validation))
+            images = self.validation.images(everything, Crops(how.crop, self.seed, number)).to(self.device)
+        stream = torch_stream(self.seed, "validation changes", number)
+        for batch in (self.images if images is None else images).split(BATCH):
+            yield self.preprocess.normalise(augment(self.preprocess.scale(batch), how, stream))
 
     def run(self, number: int, proposal: dict[str, Any]) -> Trial:
         """One trial: the start, a few steps, a score. What goes wrong is part of the record."""

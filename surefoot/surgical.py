@@ -141,7 +141,7 @@ class Sources:
         self.training = config.Training.model_validate(method["training"])
         self.recipe = config.Recipe.model_validate(method["recipe"]).model_copy(update={"keep": "best"})
         self.preprocess = Preprocess.of(model)
-        data.check_resolution(self.preprocess.size, model)
+        data.check_transform(self.preprocess.size, model)
         self.states: dict[Path, State] = {}
         self.classifier: Classifier | None = None
 

@@ -196,8 +196,8 @@ def effects_table(results: Results) -> pd.DataFrame:
             for name in results.summary:
                 claim(f"3 method against {tuned.label}", "", system, tuned, name)
     for kind, system, other in search_effects(results):
+        papers = kind == "learned objective" and system.method == next(iter(results.story["search"]["spaces"]))
         for name in results.summary:
-            papers = kind == "learned objective" and system.method == next(iter(results.story["search"]["spaces"]))
             expected = "higher" if name == AVERAGE and papers else ""
             claim(f"4 {kind} against {other.label}", expected, system, other, name)
     for pair in results.pairs:

@@ -88,5 +88,5 @@ def test_a_model_that_wants_its_images_resized_otherwise_is_refused_on_published
     exact = Data.__new__(Data)
     exact.task, exact.splits = replace(bench.data.task, exact=True), {}
     with pytest.raises(UserError, match=next(iter(own.values()))):
-        exact.check_resolution(24, folder)
-    bench.data.check_resolution(24, folder)  # generated images have no transform of their makers
+        exact.check_transform(24, folder)
+    bench.data.check_transform(24, folder)  # generated images have no transform of their makers

@@ -35,6 +35,7 @@ from surefoot.objective import TERMS
 from surefoot.references import References
 from surefoot.resnet import TOWERS, ResNet26
 from surefoot.resume import Resumable
+from surefoot.run_entries import TOWER_NAMES
 from surefoot.train import Run, fit
 from surefoot.zeroshot import zero_shot_head
 from tests.tiny import CLASSES, TEMPLATES, raw_config, same_bytes, same_state
@@ -149,7 +150,7 @@ def test_a_shortcut_averages_pixels_and_pads_channels() -> None:
 
 
 def test_towers_are_the_ones_of_the_config() -> None:
-    assert tuple(TOWERS) == config.TOWER_NAMES
+    assert tuple(TOWERS) == TOWER_NAMES
 
 
 @pytest.mark.parametrize("name", TOWERS)

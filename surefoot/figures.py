@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator
 
 from surefoot.adaptations import BEST_BLOCK
@@ -280,7 +281,8 @@ def draw_factors(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     for ((_, method, task), rows), axis in shown:
         order = list(dict.fromkeys(rows["layer"]))
         grid = rows.pivot_table(index="layer", columns="epoch", values="factor").loc[order]
-        image = axis.pcolormesh(grid.columns, range(len(order)), grid.to_numpy(), cmap="magma", vmin=0, vmax=1)
+        shades = PowerNorm(0.4, vmin=0, vmax=1)  # small factors differ by more than they look on a straight scale
+        image = axis.pcolormesh(grid.columns, range(len(order)), grid.to_numpy(), cmap="magma", norm=shades)
         axis.set_yticks(range(len(order)), order)
         axis.invert_yaxis()
         shots = f"{rows['shots'].iloc[0]} images a class"

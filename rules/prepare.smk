@@ -41,7 +41,7 @@ rule fetch_model:
         mem_mb=PLAN.compute_mb,
         runtime=60,
     params:
-        source=PLAN.model_source,
+        source=lambda wildcards: PLAN.config.models[wildcards.model].model_dump(),
         code=code_digest("fetch_model"),
     message:
         "Fetch CLIP model {wildcards.model}"

@@ -63,8 +63,7 @@ def experiments_page() -> str:
         if (budget := estimate(Searches(plan))) is None:
             continue
         config = plan.config
-        arms = config.surgical.methods if config.surgical.tasks else []
-        methods = [*config.run.methods, *config.search.spaces, *arms]
+        methods = [*config.run.methods, *config.search.spaces, *config.surgical.arms]
         lines.append(
             [
                 f"[{name}](../config/experiments/{name}.yaml)",

@@ -52,7 +52,10 @@ class Plan:
         return {name: build_task(name, entry) for name, entry in self.config.tasks.items()}
 
     def check(self) -> None:
-        """Find mistakes that only the data sets can tell. Raises UserError; also when results/ cannot be written."""
+        """Find mistakes that only files can tell. Raises UserError; also when results/ cannot be written."""
+        for name in self.config.run.models:
+            if (file := self.config.models[name].checkpoint) and not Path(file).is_file():
+                raise UserError(f"models.{name}.pretrained: there is no file {file}")
         for name in self.config.surgical.tasks:
             source = self.config.tasks[name].source or name
             if self.tasks[source].classes != self.tasks[name].classes:
@@ -229,10 +232,6 @@ class Plan:
     def metric(self, wildcards: Any) -> str:
         """Main metric of a task."""
         return self.config.tasks[wildcards.task].metric
-
-    def model_source(self, wildcards: Any) -> dict[str, Any]:
-        """Where a model comes from."""
-        return self.config.models[wildcards.model].model_dump()
 
     def pretraining_splits(self) -> list[str]:
         """Files of the prepared styles that the embedded CLIP is made from."""

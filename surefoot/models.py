@@ -53,8 +53,6 @@ def _take_weights(source: config.Model, folder: Path) -> None:
 
     architecture, pretrained, local = source.architecture, source.pretrained, source.checkpoint
     known = open_clip.list_pretrained_tags_by_model(architecture)
-    if local and not Path(pretrained).is_file():
-        raise UserError(f"there is no file {pretrained}; check models.<name>.pretrained")
     if local and architecture not in open_clip.list_models():
         near = config.suggestion(architecture, open_clip.list_models())
         raise UserError(f"open_clip has no architecture {architecture!r}{near}")

@@ -1,6 +1,5 @@
 """What to run, on which models: sections of the config (surefoot/config.py). No torch here."""
 
-from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
@@ -39,9 +38,9 @@ class Model(Section):
 
     @property
     def files(self) -> list[str]:
-        """Files that the weights are taken from; none where they are downloaded, made, or not there."""
+        """Files that the weights are taken from; none where they are downloaded or made."""
         if self.checkpoint:
-            return [self.checkpoint] if Path(self.checkpoint).is_file() else []  # the job says what is missing
+            return [self.checkpoint]
         return [f"{self.folder}/{name}" for name in (CONFIG, WEIGHTS)] if self.folder else []
 
     @model_validator(mode="after")
@@ -75,7 +74,16 @@ class Run(Section):
     )
 
 
-class Surgical(Section):
+class Adaptation(Section):
+    """Tasks and the methods that adapt to them."""
+
+    @property
+    def arms(self) -> list[str]:
+        """The methods, where there is a task for them."""
+        return self.methods if self.tasks else []
+
+
+class Surgical(Adaptation):
     """Adaptation of source models to targets with few labels (Surgical Fine-Tuning)."""
 
     tasks: list[Name] = Field(default=[], description="Entries of tasks with a shift of source and target.")
@@ -96,7 +104,7 @@ class Surgical(Section):
     )
 
 
-class Online(Section):
+class Online(Adaptation):
     """Unsupervised adaptation to a stream of target images (Surgical Fine-Tuning, with MEMO's loss)."""
 
     tasks: list[Name] = Field(default=[], description="Entries of surgical.tasks.")

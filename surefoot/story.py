@@ -15,7 +15,7 @@ def build_story(plan: Plan) -> dict[str, Any]:
     """What tables, figures and report read of the config."""
     config = plan.config
     run, tasks = config.run, config.run.tasks
-    named = [*run.methods, *run.baselines, *config.surgical.methods, *config.online.methods]
+    named = [*run.methods, *run.baselines, *config.surgical.arms, *config.online.arms]
     spaces = {name: config.spaces[name].label for name in config.search.spaces}
     pairs = {f"{method}.pair": f"{config.methods[method].label}, two seeds" for method in run.pairs}
     return {
@@ -134,11 +134,11 @@ def _method_pages(config: Config) -> list[dict[str, str]]:
     """What each method of the run trains, on which objective, how, after whom, and what differs from the source."""
     run, surgical = config.run, config.surgical
     pairs = [(m, config.tasks[run.tasks[0]].recipe) for m in [*run.methods, *run.baselines]]
-    pairs += [(m, surgical.recipe) for m in surgical.methods if m not in run.methods]
+    pairs += [(m, surgical.recipe) for m in surgical.arms if m not in run.methods]
     pages = []
     for name, recipe in pairs:
         method, (training, how) = config.methods[name], config.resolve(name, recipe)
-        read = _read_of(how, arm=name in surgical.methods and recipe == surgical.recipe)
+        read = _read_of(how, arm=name in surgical.arms and recipe == surgical.recipe)
         pages.append(
             {
                 "method": name,

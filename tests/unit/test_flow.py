@@ -99,3 +99,15 @@ def test_the_nine_shifts_are_in_one_table() -> None:
     shifts = [s.name for t in plan.config.run.tasks for s in plan.tasks[t].eval_sets if s.role == "ood_test"]
     assert sorted(shifts) == ["a", "cifar10_1", "cifar10_2", "objectnet", "ood_test", "ood_test", "r", "sketch", "v2"]
     assert "shifts" in plan.tables and "shifts" not in plan_of("autoft_cifar").tables
+
+
+def test_a_checkpoint_that_is_not_there_is_named_before_anything_runs(tmp_path: Path) -> None:
+    raw = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    raw["models"]["mine"] = {"architecture": "ViT-B-32", "pretrained": str(tmp_path / "epoch_1.pt")}
+    raw["run"]["models"] = ["mine"]
+    plan = Plan(parse_config(raw))
+    with pytest.raises(UserError, match=r"models\.mine\.pretrained: there is no file"):
+        plan.check()
+    (tmp_path / "epoch_1.pt").touch()
+    plan.check()
+    assert plan.config.models["mine"].files == [str(tmp_path / "epoch_1.pt")]

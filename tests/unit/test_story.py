@@ -78,3 +78,11 @@ def test_a_notice_stands_at_the_top_of_the_report(tmp_path: Path) -> None:
     assert '<p class="notice">' not in page.read_text()
     write_report([], [], [], [], told | {"notice": "Only a <trial>."}, page)
     assert page.read_text().index("Only a &lt;trial&gt;.") < page.read_text().index("<h2>")
+
+
+def test_arms_without_a_task_are_not_in_the_report() -> None:
+    raw = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    told = build_story(Plan(parse_config({**raw, "surgical": raw["surgical"] | {"tasks": []}})))
+    known = {page["method"] for page in told["methods"]}
+    assert not known & set(raw["surgical"]["methods"]) and set(raw["run"]["methods"]) <= known
+    assert not set(told["labels"]) & set(raw["surgical"]["methods"])

@@ -150,7 +150,9 @@ class Budget:
         """What a dry run prints."""
         hours, sizes = self.hours(tflops), self.gigabytes()
         total = sum(hours.values())
-        how_long = f"at least {told(total)}" if self.uncounted else about(total)
+        how_long = about(total)
+        if self.uncounted:
+            how_long = f"at least {told(total)}" if total >= 0.1 else "an unknown number of"
         found = [
             f"{how_long} GPU hours at {tflops:g} TFLOP/s (estimate_tflops; "
             f"benchmarks/paper_scale.py measures yours): {_listed(hours)}",

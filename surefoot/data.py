@@ -111,7 +111,7 @@ class Data:
         )
 
     def check_transform(self, size: int, model: Path) -> None:
-        """Raises UserError for a model whose transform is not that of the prepared images of published data."""
+        """Raises UserError for a model whose transform is not that of images that were prepared for one."""
         read = read_json(model / CONFIG).get("preprocess_cfg", {})
         how = (read.get("interpolation", "bicubic"), read.get("resize_mode", "shortest"))
         if self.task.exact and how != ("bicubic", "shortest"):

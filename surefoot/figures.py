@@ -167,10 +167,12 @@ def _draw_line(axis: plt.Axes, baselines: pd.DataFrame, published: dict[str, flo
     x, y = logit(baselines["in_distribution"].to_numpy()), logit(baselines["under_shift"].to_numpy())
     slope, intercept = np.polyfit(x, y, 1) if len(baselines) else (published["slope"], published["intercept"])
     grid = np.linspace(cell["in_distribution"].min(), cell["in_distribution"].max(), 100)
-    axis.plot(grid, 100 / (1 + np.exp(-(slope * logit(grid) + intercept))), "--", color="0.55", linewidth=1, zorder=0)
-    label = "from scratch" if len(baselines) else "standard models"
-    marker = "x" if len(baselines) else ""
-    axis.plot(baselines["in_distribution"], baselines["under_shift"], marker, color="0.45", markersize=5, label=label)
+    line = 100 / (1 + np.exp(-(slope * logit(grid) + intercept)))
+    label = None if len(baselines) else "standard models"
+    axis.plot(grid, line, "--", color="0.55", linewidth=1, zorder=0, label=label)
+    if len(baselines):
+        x, y = baselines["in_distribution"], baselines["under_shift"]
+        axis.plot(x, y, "x", color="0.45", markersize=5, label="from scratch")
 
 
 def draw_robustness(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:

@@ -5,7 +5,7 @@ A folder is copied without torch, which a first job would wait for.
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from surefoot import config
 from surefoot.files import UserError, atomic, read_json, sha256, write_json
@@ -83,10 +83,23 @@ def _take_weights(source: config.Model, folder: Path) -> None:
             f"files in a folder and name it in models.<name>.folder"
         ) from error
     model_config = {**model_config, "quick_gelu": quick_gelu}
-    preprocess = open_clip.get_model_preprocess_cfg(model)
+    preprocess = open_clip.get_model_preprocess_cfg(model) | (_usual_preprocess(architecture, known) if local else {})
     write_json(folder / CONFIG, json.loads(json.dumps({"model_cfg": model_config, "preprocess_cfg": preprocess})))
     with atomic(folder / WEIGHTS) as partial:
         save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, partial)
+
+
+def _usual_preprocess(architecture: str, tags: list[str]) -> dict[str, Any]:
+    """What all published weights of an architecture want of their images; where they differ, or none is, nothing.
+
+    A checkpoint file does not say it, and a SigLIP wants other statistics than open_clip's default, which is OpenAI's.
+    """
+    import open_clip
+
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    known = [open_clip.get_pretrained_cfg(architecture, tag) for tag in tags]
+    wanted = [{key: cfg[key] for key in keys if cfg.get(key) is not None} for cfg in known]
+    return wanted[0] if wanted and all(cfg == wanted[0] for cfg in wanted) else {}
 
 
 def _make_tower(source: config.Model, folder: Path) -> None:

@@ -20,7 +20,8 @@ class Model(Section):
     pretrained: str | None = Field(
         None,
         description="open_clip's name of the weights, such as openai, or a checkpoint file of its training (ending in "
-        f"{', '.join(CHECKPOINTS)}); of a tower torchvision's, such as IMAGENET1K_V2, or null for random weights.",
+        f"{', '.join(CHECKPOINTS)}), whose images are prepared as the architecture's "
+        "published weights agree; of a tower torchvision's, such as IMAGENET1K_V2, or null for random weights.",
     )
     tower: TowerName | None = Field(
         None,

@@ -27,7 +27,7 @@ from surefoot.records import metered, versions
 from surefoot.references import References
 from surefoot.resume import Resumable, fingerprint, state_folder
 from surefoot.roles import VALIDATION_ROLES
-from surefoot.seeds import numpy_stream, stream_seed, torch_stream
+from surefoot.seeds import derive, numpy_stream, stream_seed, torch_stream
 from surefoot.train import Run, fit
 from surefoot.trials import Trial, changes, dimensions_of, read_trials, write_trials
 
@@ -112,7 +112,9 @@ class Arena:
             how = config.Recipe.model_validate(self.space["recipe"]).augmentation
         if how.crop:
             everything = np.arange(len(self.validation))
-            images = self.validation.images(everything, Crops(how.crop, self.seed, number)).to(self.device)
+            images = self.validation.images(
+                everything, Crops(how.crop, derive(self.seed, "validation crops"), number)
+            ).to(self.device)
         stream = torch_stream(self.seed, "validation changes", number)
         for batch in (self.images if images is None else images).split(BATCH):
             yield self.preprocess.normalise(augment(self.preprocess.scale(batch), how, stream))

@@ -163,7 +163,7 @@ def lengths_table(files: list[Path]) -> pd.DataFrame:
 
     Per search and number of steps: rank correlation of the scores (Spearman), and the full-run score of the proposal
     that the short runs put first, beside the best full-run score. A run that failed ranks last: it counts as the worst
-    that its search saw (0 where no run of that length ended).
+    that its search saw (0 where no run of that length ended, and there is no correlation then).
     """
     rows = []
     for path in files:

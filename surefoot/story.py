@@ -62,7 +62,7 @@ def _reference(config: Config) -> str:
 
 
 def _tuned(config: Config) -> dict[str, Any] | None:
-    """How many of the methods have a recipe for the first task that `tune` chose, and from what; None: none has."""
+    """How many methods have a grid for the recipe of the first task, from which `tune` chooses; None: none has."""
     recipe = config.tasks[config.run.tasks[0]].recipe
     methods = [method for method in config.run.methods if config.methods[method].grids.get(recipe)]
     how = config.tuning

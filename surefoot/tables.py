@@ -195,8 +195,10 @@ def effects_table(results: Results) -> pd.DataFrame:
             system = System(method, results.story["labels"][method], (results.constant(method, 1.0),))
             for name in results.summary:
                 claim(f"3 method against {tuned.label}", "", system, tuned, name)
-    for kind, system, other in search_effects(results):
-        papers = kind == "learned objective" and system.method == next(iter(results.story["search"]["spaces"]))
+    searched = search_effects(results)
+    autoft = next((system.method for kind, system, _ in searched if kind == "learned objective"), "")
+    for kind, system, other in searched:
+        papers = kind == "learned objective" and system.method == autoft
         for name in results.summary:
             expected = "higher" if name == AVERAGE and papers else ""
             claim(f"4 {kind} against {other.label}", expected, system, other, name)

@@ -28,7 +28,7 @@ from surefoot.clip import (
 )
 from surefoot.config import Head, Model
 from surefoot.files import UserError, sha256, write_json
-from surefoot.models import fetch_model
+from surefoot.models import _usual_preprocess, fetch_model
 from tests.tiny import same_state
 
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8))
@@ -198,6 +198,14 @@ def test_a_checkpoint_of_open_clips_training_is_a_model(tmp_path: Path) -> None:
     for name, message in (("ViT-B-32", "does not hold weights of ViT-B-32"), ("ViT-S32", "no architecture")):
         with pytest.raises(UserError, match=message):
             fetch_model(Model(architecture=name, pretrained=str(file)), tmp_path / "other")
+
+
+def test_a_checkpoint_wants_its_images_as_the_published_weights_of_its_architecture(tmp_path: Path) -> None:
+    for name, statistic, interpolation in (("MobileCLIP-S1", 0.0, "bilinear"), ("ViT-B-32", 0.48145466, "bicubic")):
+        found = {"mean": open_clip.OPENAI_DATASET_MEAN, "interpolation": "bicubic"}
+        found |= _usual_preprocess(name, open_clip.list_pretrained_tags_by_model(name))
+        assert (found["mean"][0], found["interpolation"]) == (statistic, interpolation)
+    assert _usual_preprocess("ViT-S-32-alt", []) == {}
 
 
 def test_tokenizer_of_a_folder_uses_its_own_vocabulary(model: Path) -> None:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from surefoot.figures import draw_blocks, draw_frontier
+from surefoot.search_figures import draw_learned, draw_lengths
 
 STORY = {
     "labels": {
@@ -63,4 +64,23 @@ def test_bars_of_blocks_are_of_the_largest_number_of_labels() -> None:
     rows = [("m", shots, arm, arm, "flip", 10.0 * shots, 5.0, 40.0) for shots in (1, 3) for arm in ("Some", "All")]
     figure = draw_blocks(pd.DataFrame(rows, columns=columns), story())
     assert {bar.get_height() for bar in figure.axes[0].patches} == {30.0}
+    plt.close(figure)
+
+
+def test_a_space_that_switched_all_terms_off_on_a_task_leaves_its_panel_empty() -> None:
+    rows = [("t", "autoft", "ce", 1.0), ("t", "autoft", "kd", 0.1), ("u", "autoft", "ce", 1.0)]
+    rows += [("u", "wide", "ce", 2.0), ("u", "wide", "lipsum", 0.2)]
+    learned = pd.DataFrame(rows, columns=["task", "space", "term", "weight"]).assign(model="m", search_seed=0)
+    figure = draw_learned(learned, {"labels": {"autoft": "AutoFT", "wide": "Wide"}})
+    assert [[len(line.get_xdata()) for line in axis.lines] for axis in figure.axes] == [[2, 0], [1, 2]]
+    plt.close(figure)
+
+
+def test_correlations_of_two_tasks_stand_in_panels_of_one_scale() -> None:
+    rows = [
+        (task, k, steps, sign * 0.1 * steps) for task, sign in (("t", 1), ("u", -1)) for k in (0, 1) for steps in (2, 8)
+    ]
+    table = pd.DataFrame(rows, columns=["task", "search_seed", "steps", "correlation"]).assign(model="m", space="a")
+    figure = draw_lengths(table, {"labels": {"a": "A"}})
+    assert len(figure.axes) == 2 and all(axis.get_ylim()[0] < -0.8 for axis in figure.axes)
     plt.close(figure)

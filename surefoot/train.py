@@ -118,10 +118,8 @@ def fit(classifier: Classifier, run: Run) -> History:
                 )
                 if found != factors:
                     factors = found
-                    if not any(factors.values()):
-                        raise UserError(
-                            f"{entry}.rates: every factor is 0 in epoch {epoch + 1}, so nothing would be trained"
-                        )
+                    if epoch == 0 and not any(factors.values()):
+                        raise UserError(f"{entry}.rates: every factor is 0 at the start, so nothing would be trained")
                     optimizer = make_optimizer(weights.trained, factors, recipe, decays)
             for indices, x in inputs.batches(islice(batches(run, epoch, step), total - step), step):
                 for group in optimizer.param_groups:
@@ -241,13 +239,16 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The recipe's optimizer with one group per factor of the rate and of the decay; factor 0 freezes a tensor.
 
-    Weight decay acts on every trained tensor, as in WiSE-FT, times the tensor's factor in `decays`.
+    Where every factor is 0 (a measured rule found no signal left) the optimizer holds all tensors at rate 0, so that
+    the epoch's loss is still computed and the rule is asked again in the next. Weight decay acts on every trained
+    tensor, as in WiSE-FT, times the tensor's factor in `decays`.
     """
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    still = not any(factors.values())
     for name, tensor in trained.items():
-        tensor.requires_grad_(factors[name] > 0)
+        tensor.requires_grad_(still or factors[name] > 0)
         tensor.grad = None
-        if factors[name] > 0:
+        if tensor.requires_grad:
             groups.setdefault((factors[name], decays[name] if decays else 1.0), []).append(tensor)
     how = {"lr": recipe.learning_rate}
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}

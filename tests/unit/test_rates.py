@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 import torch
@@ -262,19 +263,34 @@ def test_a_first_dimension_of_one_is_kept_by_the_released_statistic(shape: tuple
     assert factors("snr-released", trained, given_gradients(tiny, tiny)) == {"logit_scale": 1.0}
 
 
-# with every factor 0, torch raises "optimizer got an empty parameter list". The
-# released statistic is a threshold on the size of gradients, so a large model near its optimum may freeze altogether.
 @pytest.mark.parametrize("rates", ["snr-released", {"image": 0, "head": 0}])
-def test_an_epoch_in_which_nothing_is_trained_changes_nothing_or_is_refused(
+def test_a_run_that_would_train_nothing_is_refused(
     classifier: Classifier, bench: Bench, monkeypatch: pytest.MonkeyPatch, rates: object
 ) -> None:
     monkeypatch.setattr(Rates, "_snr_released", lambda self, ask: dict.fromkeys(self.trained, 0.0))
     before = clone(classifier.state_dict())
-    try:
+    with pytest.raises(UserError, match=r"methods\.mine\.rates: every factor is 0"):
         fit(classifier, bench.run({"train": ["image", "head"], "rates": rates}))
-    except UserError as error:
-        assert "methods.mine.rates" in str(error)
     assert all(same_bytes(before[key], tensor) for key, tensor in classifier.state_dict().items())
+
+
+def test_an_epoch_without_signal_changes_nothing_and_the_rule_is_asked_again(
+    classifier: Classifier, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The released statistic is a threshold on the size of gradients: a run near its optimum freezes altogether."""
+    asked, states = iter([1.0, 0.0, 1.0]), []
+
+    def found(self: Rates, ask: object) -> Factors:
+        states.append(clone(classifier.state_dict()))
+        return dict.fromkeys(self.trained, next(asked))
+
+    monkeypatch.setattr(Rates, "_snr_released", found)
+    history = fit(classifier, bench.run({"train": ["image", "head"], "rates": "snr-released"}, recipe=WHOLE))
+    first, second, third, last = *states, classifier.state_dict()
+    same = [all(same_bytes(a[key], b[key]) for key in a) for a, b in pairwise([first, second, third, last])]
+    assert same == [False, True, False]
+    assert [set(factors.values()) for factors in history.factors] == [{1.0}, {0.0}, {1.0}]
+    assert all(math.isfinite(terms["ce"]) for terms in history.terms)
 
 
 # Gradual unfreezing

@@ -101,15 +101,18 @@ class Context:
         """P."""
         return sum(tensor.numel() for tensor in self.trained.values())
 
-    def within(self, part: str) -> "Context":
-        """The same step for the tensors of one part; P stays that of all, so the parts' norms sum to the whole."""
+    def within(self, part: str, entry: str) -> "Context":
+        """The same step for the tensors of one part; P stays that of all, so the parts' norms sum to the whole.
+
+        Raises UserError, with the name of the config entry, where the part has no tensor in training.
+        """
         every = [name for name, _ in self.classifier.named_parameters()]
-        chosen = named([*every, *self.trained], [part], f"objective.…@{part}")
+        chosen = named([*every, *self.trained], [part], entry)
         inner = copy.copy(self)
         inner.scalars = self.scalars
         inner.trained = {name: tensor for name, tensor in self.trained.items() if name in chosen}
         if not inner.trained:
-            raise UserError(f"objective.…@{part}: no part {part!r} among what is trained")
+            raise UserError(f"{entry}: no part {part!r} among what is trained")
         return inner
 
 
@@ -239,8 +242,9 @@ FROM_START = {"l1init", "l2init"}
 class Objective:
     """A weighted sum of terms; a norm may be of one part, as in l2init@head."""
 
-    def __init__(self, weights: dict[str, float]) -> None:
-        """Terms of weight 0 are not computed. Raises KeyError for an unknown term."""
+    def __init__(self, weights: dict[str, float], entry: str = "objective") -> None:
+        """Args: weights: 0 leaves a term out; entry: named in messages. Raises KeyError for an unknown term."""
+        self.entry = entry
         split = [(key, *key.partition("@")[::2], weight) for key, weight in weights.items() if weight]
         self.terms = [(key, name, TERMS[name], part, weight) for key, name, part, weight in split]
 
@@ -250,6 +254,9 @@ class Objective:
 
     def __call__(self, context: Context) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The scalar to minimise, and each term's own value (detached, not weighted)."""
-        values = {key: term(context.within(part) if part else context) for key, _, term, part, _ in self.terms}
+        values = {
+            key: term(context.within(part, f"{self.entry}.{key}") if part else context)
+            for key, _, term, part, _ in self.terms
+        }
         total = sum(weight * values[key] for key, *_, weight in self.terms)
         return total, {key: value.detach() for key, value in values.items()}

@@ -75,13 +75,13 @@ class History:
 def fit(classifier: Classifier, run: Run) -> History:
     """Train a classifier in place. Raises UserError when the loss is not finite or a part or term does not exist."""
     training, recipe = run.training, run.recipe
-    objective = Objective(training.objective)
+    entry = f"methods.{run.name.split()[0]}"
+    objective = Objective(training.objective, f"{entry}.objective")
     weights = Weights(classifier, run)
     if objective.asks_for(FROM_START):
         run.references.remember_start(weights.trained)
     inputs = Inputs(classifier, run, objective)
     labels = torch.from_numpy(run.examples.labels).to(inputs.device)
-    entry = f"methods.{run.name.split()[0]}"
     per_epoch = math.ceil(len(run.examples) / recipe.batch_size)
     total = recipe.steps or recipe.epochs * per_epoch
     length = math.ceil(total / per_epoch)  # in epochs

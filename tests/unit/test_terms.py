@@ -269,7 +269,7 @@ def test_the_norm_of_a_part_is_that_of_its_tensors_alone(classifier: Classifier,
 
 def test_a_norm_of_a_part_that_is_not_trained_is_named(classifier: Classifier, bench: Bench) -> None:
     training = {"train": ["image"], "objective": {"ce": 1, "l2init@head": 1}}
-    with pytest.raises(UserError, match=r"objective\.…@head: no part 'head' among what is trained"):
+    with pytest.raises(UserError, match=r"methods\.mine\.objective\.l2init@head: no part 'head' among what is trained"):
         fit(classifier, bench.run(training))
 
 

@@ -38,6 +38,7 @@ NAMES = (
     "importances",
     *("lengths", "without"),
 )
+LONG = {"metrics", "factors"}  # a row per seed or epoch: figures show them, and people do not read them
 
 
 def expected(experiment: str) -> Path:
@@ -53,6 +54,8 @@ def make_tables(experiment: str, folder: Path) -> None:
         none: dict = {kind: [] for kind in KINDS}
         tables = build_tables(none | {kind: [records / path for path in paths] for kind, paths in files.items()}, story)
     filled = {name: tables[name] for name in NAMES if name in tables and len(tables[name])}
+    if experiment != "smoke":
+        filled = {name: table for name, table in filled.items() if name not in LONG}
     write_tables(filled, story["titles"], folder)
 
 

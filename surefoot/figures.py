@@ -10,7 +10,6 @@ import seaborn as sns
 from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator
 
-from surefoot.adaptations import BEST_BLOCK
 from surefoot.plots import BESIDE, colours, only_text, panels, save_figure, shared_legend
 from surefoot.published import published_name
 from surefoot.results import AVERAGE, logit
@@ -258,16 +257,22 @@ def shots_points(surgical: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
 
 
 def draw_shots(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
-    """Accuracy on the target against labelled images a class, a panel per kind of shift, a curve per arm."""
+    """Accuracy on the target against labelled images a class, a panel per kind of shift, a curve per arm.
+
+    Intervals are drawn where they can be told apart; of many arms they stand in the table alone.
+    """
     arms = list(dict.fromkeys(points["label"]))
     colour_of = dict(zip(arms, colours(len(arms)), strict=True))
+    style_of = {arm: ("-", "--", ":")[k % 3] for k, arm in enumerate(arms)}
     figure, shown = panels(points.groupby(["model", "eval_set"], sort=False), 3.4, 3.2)
     for ((model, task), rows), axis in shown:
         for label, line in rows.groupby("label", sort=False):
             line = line.sort_values("shots")
-            dashed = "--o" if line["method"].iloc[0] == BEST_BLOCK else "-o"  # it lies on the arm that it chose
-            axis.plot(line["shots"], line["value"], dashed, markersize=3.5, color=colour_of[label], label=label)
-            axis.fill_between(line["shots"], line["low"], line["high"], color=colour_of[label], alpha=0.08, linewidth=0)
+            look = {"color": colour_of[label], "linestyle": style_of[label]}
+            axis.plot(line["shots"], line["value"], marker="o", markersize=3.5, label=label, **look)
+            if len(arms) <= 8:
+                band = {"color": colour_of[label], "alpha": 0.08, "linewidth": 0}
+                axis.fill_between(line["shots"], line["low"], line["high"], **band)
         axis.set(title=task if points["model"].nunique() == 1 else f"{task}, {model}", xlabel="images a class, at most")
         axis.set_xticks(sorted(points["shots"].unique()))
         axis.set_ylabel(f"target test, {_metric_name(story['surgical']['tasks'][task])} (%)")

@@ -1,8 +1,8 @@
-"""Tables and figures from committed records: they change only when someone means them to.
+"""Tables from committed records: they change only when someone means them to.
 
-`smoke` holds the records of a smoke run and the tables expected of them; of other experiments the tables lie in
-docs/<experiment>, for people to read. After a meant change: `python -m tests.golden.test_tables <experiment> <results>`
-takes records from a folder in which the experiment ran, and writes the tables anew.
+`smoke` holds the records of a smoke run and the tables expected of them; of other experiments tables and figures lie
+in docs/<experiment>, for people to read. After a meant change: `python -m tests.golden.test_tables <experiment>
+<results>` takes records from a folder in which the experiment ran, and writes the tables anew.
 """
 
 import json
@@ -12,6 +12,7 @@ import sys
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -46,17 +47,19 @@ def expected(experiment: str) -> Path:
     return HERE / "smoke/tables" if experiment == "smoke" else HERE.parents[1] / "docs" / experiment
 
 
-def make_tables(experiment: str, folder: Path) -> None:
-    """Write the tables of the committed records, without those that hold times and those without a row."""
+def make_tables(experiment: str, folder: Path) -> dict[str, Any]:
+    """Write the tables of the committed records, without those that hold times and those without a row.
+
+    Returns the story of the records.
+    """
     with TemporaryDirectory() as temporary:
         records = unpacked(experiment, Path(temporary))
         story, files = (json.loads((records / name).read_text()) for name in ("story.json", "files.json"))
         none: dict = {kind: [] for kind in KINDS}
         tables = build_tables(none | {kind: [records / path for path in paths] for kind, paths in files.items()}, story)
     filled = {name: tables[name] for name in NAMES if name in tables and len(tables[name])}
-    if experiment != "smoke":
-        filled = {name: table for name, table in filled.items() if name not in LONG}
     write_tables(filled, story["titles"], folder)
+    return story
 
 
 @cache
@@ -64,7 +67,12 @@ def made(experiment: str) -> dict[str, str]:
     """Name -> text of every table, made once."""
     with TemporaryDirectory() as folder:
         make_tables(experiment, Path(folder))
-        return {path.name: path.read_text() for path in Path(folder).iterdir()}
+        return {path.name: path.read_text() for path in to_read(experiment, Path(folder))}
+
+
+def to_read(experiment: str, tables: Path) -> list[Path]:
+    """Those files of a folder of tables that are committed."""
+    return [path for path in tables.iterdir() if experiment == "smoke" or path.stem not in LONG]
 
 
 def committed(experiment: str) -> list[Path]:
@@ -94,6 +102,7 @@ def test_tables_and_figures_need_no_torch() -> None:
 
 def take(experiment: str, results: Path) -> None:
     """Take records from a results folder, packed tightly, and write the tables."""
+    from surefoot.figures import draw_figures
     from surefoot.flow_search import Searches
     from surefoot.story import build_story
 
@@ -123,8 +132,19 @@ def take(experiment: str, results: Path) -> None:
             shutil.copy(results / path, records / path)
     (records / "files.json").write_text(json.dumps(inside, indent=1) + "\n")
     (records / "story.json").write_text(json.dumps(build_story(plan), indent=1, ensure_ascii=False) + "\n")
-    expected(experiment).mkdir(parents=True, exist_ok=True)
-    make_tables(experiment, expected(experiment))
+    folder = expected(experiment)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with TemporaryDirectory() as temporary:
+        tables, figures = Path(temporary) / "tables", Path(temporary) / "figures"
+        tables.mkdir()
+        story = make_tables(experiment, tables)
+        for path in to_read(experiment, tables):
+            shutil.copy(path, folder)
+        if experiment != "smoke":
+            draw_figures(tables, story, figures)
+            for path in figures.glob("*.png"):
+                shutil.copy(path, folder)
 
 
 if __name__ == "__main__":

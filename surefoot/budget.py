@@ -19,7 +19,7 @@ from surefoot.flow_search import Searches
 from surefoot.names import ON_IMAGES
 from surefoot.sources import Source
 from surefoot.task_entries import AnyTask
-from surefoot.tasks import Part, Task, family
+from surefoot.tasks import Part, Target, Task, family
 
 HELD_OUT = 0.1
 BACKWARD = 2  # times the forward pass
@@ -257,6 +257,20 @@ def _add_adaptations(found: Budget, plan: Plan, counts: Counts, size: Size) -> N
             runs = len(plan.config.seeds) * rates * images * flops_per_image(size, training, True)
             passes = len(plan.config.seeds) * len(how.shots) * tested * size.image_flops
             found.flops["adaptation"] += runs + passes
+        if task.name in plan.config.online.tasks:
+            found.flops["adaptation"] += _streams(plan, counts, target, size)
+
+
+def _streams(plan: Plan, counts: Counts, target: Target, size: Size) -> float:
+    """FLOPs of the online adaptations to a target: a step on all copies of an image, and a forward pass of it."""
+    how, parts, found = plan.config.online, target.parts(1), 0.0
+    tested, chosen = counts.of(parts["target_test"]), counts.of(parts["target_val"])
+    for method in how.methods:
+        training, _ = plan.config.resolve(method, how.recipe)
+        step = how.copies * flops_per_image(size, training, True) if training.train else 0.0
+        images = tested + chosen * (len(how.learning_rates) if training.train else 1)
+        found += len(plan.config.seeds) * images * (step + size.image_flops)
+    return found
 
 
 def _add_data(found: Budget, plan: Plan, tasks: list[str]) -> None:

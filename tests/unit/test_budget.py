@@ -116,6 +116,21 @@ def test_a_search_pays_for_trials_their_scores_and_the_final_run() -> None:
     assert without["search"] == 0 and one["training"] == without["training"]
 
 
+def test_a_stream_pays_for_the_copies_of_every_image() -> None:
+    """CIFAR-10-C: 10 x 10 images choose the rate and (at most) 10,000 are the stream, of every corruption and seed."""
+    corruptions, one = ["gaussian_noise", "fog"], size_of(config.Model(tower="resnet26")).image_flops
+    changed = {"tasks": {"cifar10-c": {"corruptions": corruptions}}, "seeds": [0, 1]}
+
+    def adaptation(methods: list[str]) -> float:
+        how = {"methods": methods, "copies": 16, "learning_rates": [0.1, 0.2, 0.3]}
+        return estimate(searches("surgical_cifar", changed | {"online": how})).flops["adaptation"]
+
+    nothing = estimate(searches("surgical_cifar", changed | {"online": {"tasks": []}})).flops["adaptation"]
+    still, moving = adaptation(["tune-none"]) - nothing, adaptation(["tune-none", "tune-all"]) - nothing
+    assert still == pytest.approx(2 * 2 * (100 + 10000) * one)
+    assert moving - still == pytest.approx(2 * 2 * (3 * 100 + 10000) * (16 * 3 + 1) * one)
+
+
 def test_hours_are_a_lower_bound_where_the_size_of_an_image_set_is_not_known() -> None:
     assert estimate(searches("surgical_breeds")).lines(50)[0].startswith("at least ")
     assert estimate(searches("lipsum_domainnet")).lines(50)[0].startswith("about ")

@@ -43,10 +43,15 @@ class Adaptations:
         """Arms that train one part at one rate: what the best block is chosen among."""
         return [arm for arm in self.arms if arm in self.story["surgical"]["blocks"]]
 
-    def of(self, arm: str, task: str) -> np.ndarray:
-        """Value [R + 1] of an arm on a task: mean over targets and seeds."""
+    def targets(self, task: str) -> list[str]:
+        """Targets of a task."""
+        return list(dict.fromkeys(target for target, _ in self._cases(task)))
+
+    def of(self, arm: str, task: str, only: str | None = None) -> np.ndarray:
+        """Value [R + 1] of an arm on a task: mean over targets (or of `only` one) and seeds."""
         chosen = self.best_blocks(task) if arm == BEST_BLOCK else dict.fromkeys(self._cases(task), arm)
-        return np.mean([self.draws[method, task, target, seed] for (target, seed), method in chosen.items()], axis=0)
+        cases = [(method, *case) for case, method in chosen.items() if only in (None, case[0])]
+        return np.mean([self.draws[method, task, target, seed] for method, target, seed in cases], axis=0)
 
     def _cases(self, task: str) -> list[tuple[str, int]]:
         rows = self.trials[self.trials["task"] == task]
@@ -121,6 +126,22 @@ def _seeds(records: Adaptations) -> int:
     return int(records.trials["seed"].nunique())
 
 
+def targets_table(found: dict[tuple, Adaptations]) -> pd.DataFrame:
+    """Arm x target with intervals, for tasks with several targets: their mean can hide that each wants another arm."""
+    rows = []
+    for (model, shots), records in found.items():
+        many = {task: names for task in records.tasks if len(names := records.targets(task)) > 1}
+        for arm in records.arms:
+            named = {"model": model, "shots": shots, "per_class": _per_class(records), "method": arm}
+            named |= {"label": records.story["labels"][arm], "seeds": _seeds(records)}
+            for task, targets in many.items():
+                for target in targets:
+                    value, low, high = interval(records.of(arm, task, target), records.story["bootstrap"]["level"])
+                    column = target if len(many) == 1 else f"{task}: {target}"
+                    rows.append(named | {"eval_set": column, "value": value, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
 def choices_table(found: dict[tuple, Adaptations]) -> pd.DataFrame:
     """Per arm and task: rates and epochs that were chosen, validation value, and how often a block was the best."""
     rows = []
@@ -184,7 +205,7 @@ EXPECTED = {"corrupt": ("embedding", "first-blocks"), "subtype": ("middle-blocks
 
 
 def surgical_effects(found: dict[tuple, Adaptations]) -> pd.DataFrame:
-    """Every block against tuning everything, as paired differences, with what the paper leads one to expect."""
+    """Every other arm against tuning everything, as paired differences; for parts, what the paper expects."""
     rows = []
     for (model, shots), records in found.items():
         how = records.story["surgical"]
@@ -192,7 +213,10 @@ def surgical_effects(found: dict[tuple, Adaptations]) -> pd.DataFrame:
             continue
         for task in records.tasks:
             whole = records.of(how["everything"], task)
-            for arm in records.blocks:
+            for arm in records.arms:
+                if arm in (how["nothing"], how["everything"]):
+                    continue
+                parts = how["blocks"].get(arm)
                 value, low, high = interval(records.of(arm, task) - whole, records.story["bootstrap"]["level"])
                 rows.append(
                     {
@@ -203,9 +227,9 @@ def surgical_effects(found: dict[tuple, Adaptations]) -> pd.DataFrame:
                         "seeds": _seeds(records),
                         "eval_set": f"target_test, {shots} shots",
                         "metric": how["tasks"][task],
-                        "effect": f"5 one block, {how['shifts'][task]} shift",
+                        "effect": f"5 {'one part' if parts else 'another way'}, {how['shifts'][task]} shift",
                         "against": records.story["labels"][how["everything"]],
-                        "expected": "higher" if set(how["blocks"][arm]) <= set(EXPECTED[how["shifts"][task]]) else "",
+                        "expected": "higher" if parts and set(parts) <= set(EXPECTED[how["shifts"][task]]) else "",
                         "value": value,
                         "low": low,
                         "high": high,

@@ -339,7 +339,9 @@ class Plan:
         compared = ("comparison",) if self.published else ()
         shifted = [t for t in self.config.run.tasks if self.tasks[t].parts_of("ood_test")]
         across = ("shifts",) if len(shifted) > 1 else ()
-        return TABLES + across + searched + surgical + (("online",) if self.config.online.tasks else ()) + compared
+        several = any(len(self.tasks[task].targets) > 1 for task in self.config.surgical.tasks)
+        targets = (("targets",) if several else ()) + (("online",) if self.config.online.tasks else ())
+        return TABLES + across + searched + surgical + targets + compared
 
     @cached_property
     def published(self) -> list[str]:

@@ -82,6 +82,7 @@ LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "cost": lambda table: table,
     "methods": lambda table: table,
     "surgical": _layout_surgical,
+    "targets": _layout_surgical,
     "choices": lambda table: table.round(1),
     "factors": lambda table: table.round(3),
     "online": lambda table: _wide(table, ["model", "label"]),

@@ -26,6 +26,7 @@ TABLE_TITLES = {
     "without": "Leaving out a term",
     "importances": "Which dimensions decide the scores",
     "surgical": "Adapting to a target with few labels: which layers to tune",
+    "targets": "Adapting to each target of a task",
     "choices": "Adapting to a target: what validation chose",
     "online": "Adapting online without labels",
     "methods": "The methods",

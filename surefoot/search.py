@@ -168,10 +168,8 @@ class Arena:
         self.references.options, self.references.seed = training.options, seed
         self.steps += recipe.steps or recipe.epochs * math.ceil(len(self.examples) / recipe.batch_size)
         name = f"{self.space['name']} trial {number}"
-        fit(
-            self.classifier,
-            Run(training, recipe, self.examples, self.preprocess, self.references, seed, None, name, quiet=True),
-        )
+        how = (training, recipe, self.examples, self.preprocess, self.references, seed, None, name)
+        fit(self.classifier, Run(*how, quiet=True, section="spaces"))
 
     @torch.no_grad()
     def evaluate(self, number: int) -> float:

@@ -13,6 +13,7 @@ from surefoot.adaptations import (
     online_table,
     surgical_effects,
     surgical_table,
+    targets_table,
 )
 from surefoot.files import read_json
 from surefoot.intervals import interval
@@ -327,6 +328,8 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
         found = load_adaptations(files["trials"], files["adapted"], story)
         tables |= {"surgical": surgical_table(found), "choices": choices_table(found)}
         tables["factors"] = factors_table(files["factors"])
+        if len(targets := targets_table(found)):
+            tables["targets"] = targets
         tables["effects"] = pd.concat([tables["effects"], surgical_effects(found)], ignore_index=True)
     if files["objectives"]:
         costs = costs_table(files["objectives"], files["search_meters"], files["finals"])

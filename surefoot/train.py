@@ -42,9 +42,10 @@ class Run:
         seed: order and changes of the images depend on it and on the epoch alone.
         progress: saved states; a run that was killed goes on from the last one and ends with the same bytes. None:
             the run is too short to be worth one.
-        name: of the run's saved state, and in messages.
+        name: of the run's saved state, and in messages; begins with the entry of `section`.
         quiet: no progress bar, because the run is one of many short ones.
         watch: value of the model on validation images, higher is better; used where the recipe keeps the best epoch.
+        section: of the config: methods, or spaces for the trials of a search.
     """
 
     training: config.Training
@@ -57,6 +58,12 @@ class Run:
     name: str
     watch: Callable[[Classifier], float] | None = None
     quiet: bool = False
+    section: str = "methods"
+
+    @property
+    def entry(self) -> str:
+        """Key of the config that the run is of, for messages."""
+        return f"{self.section}.{self.name.split()[0]}"
 
 
 @dataclass
@@ -75,7 +82,7 @@ class History:
 def fit(classifier: Classifier, run: Run) -> History:
     """Train a classifier in place. Raises UserError when the loss is not finite or a part or term does not exist."""
     training, recipe = run.training, run.recipe
-    entry = f"methods.{run.name.split()[0]}"
+    entry = run.entry
     objective = Objective(training.objective, f"{entry}.objective")
     weights = Weights(classifier, run)
     if objective.asks_for(FROM_START):
@@ -118,8 +125,8 @@ def fit(classifier: Classifier, run: Run) -> History:
                 )
                 if found != factors:
                     factors = found
-                    if epoch == 0 and not any(factors.values()):
-                        raise UserError(f"{entry}.rates: every factor is 0 at the start, so nothing would be trained")
+                    if isinstance(training.rates, dict) and not any(factors.values()):
+                        raise UserError(f"{entry}.rates: every factor is 0, so nothing would be trained")
                     optimizer = make_optimizer(weights.trained, factors, recipe, decays)
             for indices, x in inputs.batches(islice(batches(run, epoch, step), total - step), step):
                 for group in optimizer.param_groups:
@@ -239,9 +246,9 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The recipe's optimizer with one group per factor of the rate and of the decay; factor 0 freezes a tensor.
 
-    Where every factor is 0 (a measured rule found no signal left) the optimizer holds all tensors at rate 0, so that
-    the epoch's loss is still computed and the rule is asked again in the next. Weight decay acts on every trained
-    tensor, as in WiSE-FT, times the tensor's factor in `decays`.
+    Where every factor is 0 (a measured rule found no signal) the optimizer holds all tensors at rate 0, so that the
+    epoch's loss is still computed and the rule is asked again in the next. Weight decay acts on every trained tensor,
+    as in WiSE-FT, times the tensor's factor in `decays`.
     """
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     still = not any(factors.values())

@@ -16,6 +16,7 @@ from surefoot.adaptations import (
     online_table,
     surgical_effects,
     surgical_table,
+    targets_table,
 )
 from surefoot.layouts import layout
 
@@ -28,6 +29,7 @@ STORY: dict[str, Any] = {
         "shifts": TASKS,
         "methods": ["none", "first", "head", "all"],
         "blocks": {"first": ["first-blocks"], "head": ["head"]},
+        "nothing": "none",
         "everything": "all",
         "learning_rates": [0.1],
     },
@@ -148,6 +150,32 @@ def test_effects_compare_every_block_with_all(files: dict) -> None:
     )
     assert rows.loc[("shake", "head"), "value"] == pytest.approx(-20) and rows.loc[("shake", "head"), "expected"] == ""
     assert rows.loc[("swap", "head"), "expected"] == "higher" and rows.loc[("swap", "head"), "verdict"] == "higher"
+
+
+def test_an_arm_that_is_no_part_is_compared_without_an_expectation(files: dict) -> None:
+    story = STORY | {"surgical": STORY["surgical"] | {"blocks": {"first": ["first-blocks"]}}}
+    rows = surgical_effects(load_adaptations(files["trials"], files["predictions"], story)).set_index(
+        ["task", "method"]
+    )
+    assert set(rows.index.get_level_values("method")) == {"first", "head"}
+    assert tuple(rows.loc[("swap", "head"), ["effect", "expected"]]) == ("5 another way, flip shift", "")
+
+
+def test_targets_of_a_task_are_told_apart_where_it_has_several(files: dict) -> None:
+    """Under seed 1 the target is another one: half of each arm's cases."""
+    one = load_adaptations(files["trials"], files["predictions"], STORY)
+    assert targets_table(one).empty
+    for path in [*files["trials"], *files["predictions"]]:
+        if path.parts[-4] == "shake":
+            table = pd.read_parquet(path)
+            table.loc[table["seed"] == 1, "target"] = "u"
+            if path.parts[-2] == "first" and "predicted" in table:
+                table.loc[table["target"] == "u", "predicted"] = -1
+            table.to_parquet(path)
+    table = targets_table(load_adaptations(files["trials"], files["predictions"], STORY))
+    cells = table.set_index(["method", "eval_set"])["value"]
+    assert set(table["method"]) == {"none", "first", "head", "all"} and set(table["eval_set"]) == {"t", "u"}
+    assert (cells["first", "t"], cells["first", "u"], cells["head", "u"]) == pytest.approx((80, 0, 30))
 
 
 def test_factors_are_averaged_over_seeds(files: dict) -> None:

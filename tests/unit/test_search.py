@@ -384,9 +384,9 @@ def test_a_search_learns_from_its_failures(enter: Enter) -> None:
     [
         (TUNE, "objective.ce", 0.0, "every weight is 0"),
         (TUNE, "ema", 1.0, "ema: Input should be less than 1"),
-        (TUNE, "rates.block-9", 1.0, "no part 'block-9'"),
+        (TUNE, "rates.block-9", 1.0, "spaces.mine.rates: this model has no part 'block-9'"),
         (TUNE, "rates.text", 1.0, "no part 'text'"),
-        (TUNE, "objective.l2init@logit_scale", 1.0, "no part 'logit_scale' among what is trained"),
+        (TUNE, "objective.l2init@logit_scale", 1.0, "spaces.mine.objective.l2init@logit_scale: no part"),
         ({"train": ["head"], "objective": {"flyp": 1}}, "weight_decay", 0.1, "no term of the objective depends on"),
     ],
 )

@@ -96,7 +96,7 @@ class Space(Section):
         None, description="What is maximised (nll and ece: minimised); null: the task's metric."
     )
     trial: dict[str, Any] = Field(
-        default={"steps": 10, "schedule": "constant", "warmup": 0},
+        default={"steps": 40, "schedule": "constant", "warmup": 0},
         description="What a trial changes of the base method's entry beside the dimensions: its few inner steps. "
         "Replaced whole: with steps alone, schedule and warm-up are the recipe's.",
     )

@@ -264,9 +264,15 @@ def named_as_a_method(raw: dict) -> None:
         (space("images", value=1), ["spaces.autoft.images: "]),
         (space("method", value="ft-bot"), ["spaces.autoft.method: ", "did you mean 'ft-both'?"]),
         (space("method", value="zeroshot"), ["spaces.autoft.method: zeroshot trains nothing by steps"]),
-        (space("trial", value={"step": 5}), ["spaces.autoft.trial: ", "did you mean 'steps'?"]),
-        (space("trial", value={"steps": 0}), ["spaces.autoft.trial.steps: Input should be greater than 0"]),
-        (space("trial", value={"share": 0.5}), ["spaces.autoft.trial.share: trials share the images"]),
+        (space("recipes", "emoji", "trial", value={"step": 5}), ["spaces.autoft.trial: ", "did you mean 'steps'?"]),
+        (
+            space("recipes", "emoji", "trial", value={"steps": 0}),
+            ["spaces.autoft.trial.steps: Input should be greater than 0"],
+        ),
+        (
+            space("recipes", "emoji", "trial", value={"share": 0.5}),
+            ["spaces.autoft.trial.share: trials share the images"],
+        ),
         (space("final", value={"kep": "best"}), ["spaces.autoft.final: ", "did you mean 'keep'?"]),
         (space("methd", value="ft"), ["spaces.autoft.methd", "did you mean 'method'?"]),
         (put("search", "spaces", value=["autof"]), ["search.spaces: ", "did you mean 'autoft'?"]),

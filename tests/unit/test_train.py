@@ -525,3 +525,19 @@ def test_label_smoothing_of_the_recipe_reaches_the_loss(classifier: Classifier, 
 def test_a_part_that_the_model_lacks_is_named_with_the_entry(classifier: Classifier, bench: Bench) -> None:
     with pytest.raises(UserError, match=r"methods\.mine\.train: this model has no part 'block-9'"):
         fit(classifier, bench.run(Training(train=["block-9"])))
+
+
+@pytest.mark.parametrize(
+    ("train", "reached"),
+    [(["image", "head"], {0, 1, 2}), (["embedding"], {0, 1, 2}), (["block-1", "head"], {1, 2}), (["head"], set())],
+)
+def test_gradients_stop_at_the_lowest_trained_block(
+    classifier: Classifier, bench: Bench, train: list[str], reached: set[int]
+) -> None:
+    seen: set[int] = set()
+    blocks = classifier.image.transformer.resblocks
+    hooks = [block.register_full_backward_pre_hook(lambda *_, k=k: seen.add(k)) for k, block in enumerate(blocks)]
+    fit(classifier, bench.run({"train": train}))
+    for hook in hooks:
+        hook.remove()
+    assert len(blocks) == 3 and seen == reached

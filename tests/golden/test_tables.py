@@ -97,7 +97,9 @@ def test_records_of_these_experiments_are_committed() -> None:
 
 
 def test_the_smoke_run_has_every_table() -> None:
-    assert set(made("smoke")) == {f"{name}.{form}" for name in NAMES for form in ("csv", "md", "tex")}
+    """But `targets`: each of its tasks has one."""
+    names = set(NAMES) - {"targets"}
+    assert set(made("smoke")) == {f"{name}.{form}" for name in names for form in ("csv", "md", "tex")}
 
 
 def test_tables_and_figures_need_no_torch() -> None:

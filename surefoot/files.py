@@ -1,6 +1,7 @@
 """Files that are either whole or absent, and their digests."""
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -34,12 +35,21 @@ def atomic(path: Path) -> Iterator[Path]:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
+        _remove_left_behind(path)
     except Exception as error:
         if not isinstance(error, UserError) and (reason := _unwritable(error, handled)):
             raise UserError(f"cannot write {path}: {reason}; free space or mend permissions, then rerun") from error
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _remove_left_behind(path: Path) -> None:
+    """Remove what writers of a file left that were killed with -9; those of processes that live are left alone."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        pid = partial.name.split(".")[-2]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            partial.unlink(missing_ok=True)
 
 
 def _unwritable(error: BaseException | None, handled: BaseException | None) -> BaseException | None:

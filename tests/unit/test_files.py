@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -131,3 +132,14 @@ def test_missing_and_damaged_json_are_told_to_the_user(tmp_path: Path) -> None:
 def test_sha256_is_the_standard_one(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     assert sha256(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    mine, other = tmp_path / f".a.json.{ended.pid}.part", tmp_path / f".b.json.{ended.pid}.part"
+    living = tmp_path / f".a.json.{os.getppid()}.part"
+    for path in (mine, other, living):
+        path.write_text("half")
+    write_json(tmp_path / "a.json", {})
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a.json", other, living])

@@ -105,7 +105,7 @@ def surgical_table(found: dict[tuple, Adaptations]) -> pd.DataFrame:
         }
         for arm in arms:
             label = records.story["labels"].get(arm, "Best block (target_val)")
-            named = {"model": model, "shots": shots, "per_class": _per_class(records), "method": arm}
+            named = {"model": model, "shots": shots, "per_class": _per_class(records, records.tasks), "method": arm}
             named |= {"label": label, "seeds": _seeds(records)}
             cells = dict(values[arm])
             if arm != BEST_BLOCK:
@@ -117,9 +117,10 @@ def surgical_table(found: dict[tuple, Adaptations]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _per_class(records: Adaptations) -> float:
-    """Labelled images that a class really had: mean over tasks, targets and seeds."""
-    return float(records.trials.drop_duplicates(["task", "target", "seed"])["per_class"].mean())
+def _per_class(records: Adaptations, tasks: list[str]) -> float:
+    """Labelled images that a class really had: mean over some tasks, their targets and seeds."""
+    rows = records.trials[records.trials["task"].isin(tasks)]
+    return float(rows.drop_duplicates(["task", "target", "seed"])["per_class"].mean())
 
 
 def _seeds(records: Adaptations) -> int:
@@ -132,7 +133,7 @@ def targets_table(found: dict[tuple, Adaptations]) -> pd.DataFrame:
     for (model, shots), records in found.items():
         many = {task: names for task in records.tasks if len(names := records.targets(task)) > 1}
         for arm in records.arms:
-            named = {"model": model, "shots": shots, "per_class": _per_class(records), "method": arm}
+            named = {"model": model, "shots": shots, "per_class": _per_class(records, list(many)), "method": arm}
             named |= {"label": records.story["labels"][arm], "seeds": _seeds(records)}
             for task, targets in many.items():
                 for target in targets:

@@ -10,6 +10,7 @@ import seaborn as sns
 from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator
 
+from surefoot.adaptations import BEST_BLOCK
 from surefoot.plots import BESIDE, colours, only_text, panels, save_figure, shared_legend
 from surefoot.published import published_name
 from surefoot.results import AVERAGE, logit
@@ -263,12 +264,13 @@ def draw_shots(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """
     arms = list(dict.fromkeys(points["label"]))
     colour_of = dict(zip(arms, colours(len(arms)), strict=True))
-    style_of = {arm: ("-", "--", ":")[k % 3] for k, arm in enumerate(arms)}
+    style_of = {arm: ("-", "-.", ":")[k % 3] for k, arm in enumerate(arms)}
     figure, shown = panels(points.groupby(["model", "eval_set"], sort=False), 3.4, 3.2)
     for ((model, task), rows), axis in shown:
         for label, line in rows.groupby("label", sort=False):
             line = line.sort_values("shots")
-            look = {"color": colour_of[label], "linestyle": style_of[label]}
+            best = line["method"].iloc[0] == BEST_BLOCK  # it lies on the arm that it chose
+            look = {"color": colour_of[label], "linestyle": "--" if best else style_of[label]}
             axis.plot(line["shots"], line["value"], marker="o", markersize=3.5, label=label, **look)
             if len(arms) <= 8:
                 band = {"color": colour_of[label], "alpha": 0.08, "linewidth": 0}

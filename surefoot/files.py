@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,28 +28,35 @@ def atomic(path: Path) -> Iterator[Path]:
 
     Raises UserError when the folder cannot be written or the disk is full.
     """
-    partial, handled = path.with_name(f".{path.name}.{os.getpid()}.part"), sys.exception()
+    partial, handled = path.with_name(f".{path.name}.{_writer(os.getpid())}.part"), sys.exception()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
-        _remove_left_behind(path)
     except Exception as error:
         if not isinstance(error, UserError) and (reason := _unwritable(error, handled)):
             raise UserError(f"cannot write {path}: {reason}; free space or mend permissions, then rerun") from error
         raise
     finally:
         partial.unlink(missing_ok=True)
+    _remove_left_behind(path)
+
+
+def _writer(pid: int | str) -> str:
+    """A process of this machine in the name of a temporary file; folders are shared with other machines."""
+    return f"{os.uname().nodename.partition('.')[0]}-{pid}"
 
 
 def _remove_left_behind(path: Path) -> None:
-    """Remove what writers of a file left that were killed with -9; those of processes that live are left alone."""
-    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        pid = partial.name.split(".")[-2]
-        if pid.isdigit() and not Path("/proc", pid).exists():
-            partial.unlink(missing_ok=True)
+    """Remove what writers of a file left that were killed with -9 on this machine; of others it cannot be known."""
+    start, end = f".{path.name}.{_writer('')}", ".part"
+    for partial in path.parent.glob(f"{glob.escape(start)}*{end}"):
+        pid = partial.name.removeprefix(start).removesuffix(end)
+        if not Path("/proc", pid).exists():
+            with suppress(OSError):
+                partial.unlink()
 
 
 def _unwritable(error: BaseException | None, handled: BaseException | None) -> BaseException | None:

@@ -37,7 +37,10 @@ class Rates:
     def at(self, epoch: int, probe: Probe) -> Factors:
         """Factors of an epoch. Raises UserError where a rule is not defined."""
         if isinstance(self.how, dict):
-            return self.per_part(self.how, "rates")
+            found = self.per_part(self.how, "rates")
+            if not any(found.values()):
+                raise UserError(f"{self.entry}.rates: every factor is 0, so nothing would be trained")
+            return found
         return {
             "one": lambda: dict.fromkeys(self.trained, 1.0),
             "rgn": lambda: self._rgn(probe),

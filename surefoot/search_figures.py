@@ -52,9 +52,8 @@ def draw_learned(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     for (cell, own), axis in shown:
         for offset, (colour, space) in enumerate(zip(colours(len(spaces)), spaces, strict=True)):
             rows = own[own["space"] == space]
-            x = np.array([terms.index(term) for term in rows["term"]]) + (offset - (len(spaces) - 1) / 2) * 0.8 / len(
-                spaces
-            )
+            aside = (offset - (len(spaces) - 1) / 2) * 0.8 / len(spaces)
+            x = np.array([terms.index(term) for term in rows["term"]]) + aside
             axis.plot(x, rows["weight"], "o", color=colour, markersize=5, alpha=0.8, label=story["labels"][space])
         axis.set_yscale("log")
         axis.set_xticks(range(len(terms)), terms, rotation=30, ha="right")

@@ -125,8 +125,6 @@ def fit(classifier: Classifier, run: Run) -> History:
                 )
                 if found != factors:
                     factors = found
-                    if isinstance(training.rates, dict) and not any(factors.values()):
-                        raise UserError(f"{entry}.rates: every factor is 0, so nothing would be trained")
                     optimizer = make_optimizer(weights.trained, factors, recipe, decays)
             for indices, x in inputs.batches(islice(batches(run, epoch, step), total - step), step):
                 for group in optimizer.param_groups:

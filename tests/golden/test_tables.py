@@ -40,6 +40,7 @@ NAMES = (
     "importances",
     *("lengths", "without"),
 )
+DRAWN = ("frontier", "shots", "factors")  # the figures that docs/findings.md shows
 LONG = {"metrics", "factors"}  # a row per seed or epoch: figures show them, and people do not read them
 
 
@@ -155,8 +156,8 @@ def remake(experiment: str) -> None:
             shutil.copy(path, folder)
         if experiment != "smoke":
             draw_figures(tables, story, figures)
-            for path in figures.glob("*.png"):
-                shutil.copy(path, folder)
+            for name in DRAWN:
+                shutil.copy(figures / f"{name}.png", folder)
 
 
 if __name__ == "__main__":

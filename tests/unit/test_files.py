@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from surefoot.clip import save_state
-from surefoot.files import UserError, atomic, read_json, sha256, write_json
+from surefoot.files import UserError, _writer, atomic, read_json, sha256, write_json
 from surefoot.resume import Resumable
 from surefoot.splits import write_split
 
@@ -68,7 +68,7 @@ def test_a_full_disk_is_told_to_the_user_by_every_writer(tmp_path: Path) -> None
         "a.json": lambda: write_json(tmp_path / "a.json", {}),
         "images.npy": lambda: write_split(tmp_path, np.zeros((1, 2, 2, 3), np.uint8), pd.DataFrame({"a": [1]}), {}),
     }.items():
-        (tmp_path / f".{name}.{os.getpid()}.part").symlink_to("/dev/full")
+        (tmp_path / f".{name}.{_writer(os.getpid())}.part").symlink_to("/dev/full")
         with pytest.raises(UserError, match=rf"cannot write .*{name}.*No space left"):
             write()
     assert [p.name for p in tmp_path.iterdir()] == ["fingerprint"]
@@ -137,9 +137,13 @@ def test_sha256_is_the_standard_one(tmp_path: Path) -> None:
 def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
-    mine, other = tmp_path / f".a.json.{ended.pid}.part", tmp_path / f".b.json.{ended.pid}.part"
-    living = tmp_path / f".a.json.{os.getppid()}.part"
-    for path in (mine, other, living):
+    left = tmp_path / f".a.json.{_writer(ended.pid)}.part"
+    kept = [
+        tmp_path / f".b.json.{_writer(ended.pid)}.part",
+        tmp_path / f".a.json.{_writer(os.getppid())}.part",
+        tmp_path / f".a.json.elsewhere-{ended.pid}.part",
+    ]
+    for path in (left, *kept):
         path.write_text("half")
     write_json(tmp_path / "a.json", {})
-    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a.json", other, living])
+    assert set(tmp_path.iterdir()) == {tmp_path / "a.json", *kept}

@@ -35,7 +35,7 @@ def _layout_metrics(table: pd.DataFrame) -> pd.DataFrame:
 
 def _layout_effects(table: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(
-        difference=table.apply(lambda row: f"{row['value']:+z.1f} [{row['low']:+z.1f}, {row['high']:+z.1f}]", axis=1)
+        difference=table.apply(lambda row: f"{row['value']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]", axis=1)
     )
     named = table.rename(columns={"label": "model 1", "against": "model 2", "eval_set": "on"})
     return named[["task", "model", "effect", "model 1", "model 2", "on", "difference", "verdict", "expected"]]

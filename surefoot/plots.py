@@ -63,6 +63,13 @@ def shared_legend(figure: plt.Figure, axis: plt.Axes) -> None:
     figure.legend(*axis.get_legend_handles_labels(), fontsize=8, loc="outside right center")
 
 
+GREY = 7  # place of grey among the ten hues of tab20
+
+
 def colours(count: int) -> list:
-    """Colours that stay apart: a palette for colour-blind people where it is long enough."""
-    return sns.color_palette("colorblind", count) if count <= 10 else sns.husl_palette(count, l=0.55)
+    """Colours that stay apart: a palette for colour-blind people where it is long enough; never grey beyond it."""
+    strong_and_pale = sns.color_palette("tab20")
+    if count <= 10:
+        return sns.color_palette("colorblind", count)
+    named = [c for half in (strong_and_pale[::2], strong_and_pale[1::2]) for k, c in enumerate(half) if k != GREY]
+    return named[:count] if count <= len(named) else sns.husl_palette(count, l=0.55)

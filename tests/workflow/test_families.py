@@ -13,7 +13,7 @@ from tests.workflow.conftest import snakemake
 
 # Family -> an experiment of the repository that uses it, and what is fabricated for it.
 EXPERIMENTS: dict[str, tuple[str, dict]] = {
-    "cifar": ("autoft_cifar", {"corruptions": ("fog",)}),
+    "cifar": ("surgical_cifar", {"images_per_class": 60, "corruptions": ("fog",)}),
     "imagenet": ("wise_ft", {"images_per_class": 2, "corruptions": (), "with_videos": True}),
     "wilds": ("autoft_wilds", {}),
     "domainnet": ("lipsum_domainnet", {}),
@@ -31,14 +31,18 @@ def test_an_experiment_of_each_family_ends_in_tables(family: str, clone: Path, t
     root = tmp_path / "copy"
     fabricator(family)(root, **how)
     less = {
-        "cifar": "tasks: {cifar10: {corruptions: [fog]}}\n",
+        # A fifth of the test images are a pool: ten a class to choose, two to train.
+        "cifar": "tasks: {cifar10: {corruptions: [fog]}, cifar10-c: {corruptions: [fog]}}\n"
+        "surgical: {shots: [2], learning_rates: [1.0e-3], methods: [tune-none, tune-all, auto-rgn]}\n"
+        "online: {methods: [tune-none, tune-first]}\n",
         # What one task learned is tried on the other.
         "wilds": "search: {spaces: [autoft, autoft-of-iwildcam]}\n",
         "imagenet": "tasks: {imagenet: {test_sets: [v2, r, objectnet, vid_robust, ytbb_robust]}}\n",
     }
     (clone / "overlay.yaml").write_text(
         f"data_root: {{{family}: {root}}}\n{less.get(family, '')}"
-        "run: {methods: [zeroshot, ft]}\nsurgical: {tasks: []}\n"
+        "run: {methods: [zeroshot, ft]}\n"
+        + ("" if family == "cifar" else "surgical: {tasks: []}\n")
         + ("" if family == "wilds" else "search: {spaces: []}\n")
     )
     files = [f"config/experiments/{name}.yaml", "config/scales/smoke.yaml", "overlay.yaml"]
@@ -47,6 +51,11 @@ def test_an_experiment_of_each_family_ends_in_tables(family: str, clone: Path, t
     assert set(main["method"]) >= {"zeroshot", "ft"} and main[["value", "low", "high"]].notna().all(axis=None)
     shifted = set(main["eval_set"]) - {"id_test"}
     assert len(shifted) >= 2 if family != "transfer" else not shifted
+    if family == "cifar":
+        adapted = pd.read_csv(clone / "results/tables/surgical.csv")
+        assert set(adapted["method"]) >= {"tune-none", "tune-all", "auto-rgn"} and adapted["value"].between(0, 100).all()
+        online = pd.read_csv(clone / "results/tables/online.csv")
+        assert set(online["method"]) == {"tune-none", "tune-first"}
     if family == "wilds":
         own, taken = (
             yaml.safe_load((clone / f"results/search/{at}/search-0/objective.yaml").read_text())

@@ -112,6 +112,20 @@ LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
 }
 
 
+HEADS = {  # column of a tidy table -> what is printed above it
+    "eval_set": "set",
+    "search_seed": "search",
+    "id_val_labels": "labels of id_val",
+    "ood_val_labels": "labels of ood_val",
+    "steps_ratio": "steps / a final run's",
+    "relative_to_reference": "times the reference",
+    "relative_to_one_model": "times one model",
+    "images_per_second": "images/s",
+    "cpu_seconds": "CPU seconds",
+    "peak_memory_mb": "peak MB",
+}
+
+
 def layout(name: str, table: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
     """The printed form of a tidy table: columns that say the same in every row are dropped.
 
@@ -125,7 +139,8 @@ def layout(name: str, table: pd.DataFrame, titles: dict[str, str]) -> pd.DataFra
         for column in ("task", "model", "shots", "metric")
         if column in printed and printed[column].nunique() == 1
     ]
-    return printed.drop(columns=same)
+    named = {} if "method" in printed else {"label": "method"}
+    return printed.drop(columns=same).rename(columns=HEADS | named)
 
 
 def write_tables(tables: dict[str, pd.DataFrame], titles: dict[str, str], folder: Path) -> None:

@@ -86,6 +86,7 @@ def _search(config: Config) -> dict[str, Any]:
         "spaces": {name: space(name) for name in how.spaces},
         "trials": how.trials,
         "seeds": list(how.seeds),
+        "final_seeds": how.final_seeds,
         "reference": how.reference or next((s for s in reversed(how.spaces) if not config.spaces[s].learned), ""),
         "compared_seeds": [seed for seed in config.seeds if seed % 3 in folds],
     }

@@ -3,6 +3,9 @@
 `smoke` holds the records of a smoke run and the tables expected of them; of other experiments tables and figures lie
 in docs/<experiment>, for people to read. After a meant change of a table: `python -m tests.golden.test_tables
 <experiment>` makes them again; with a folder of results behind it, in which the experiment ran, of new records.
+
+An experiment of many hours may be taken in parts: its `part.yaml` says, as a config file, what of it has run, and
+records that the folder of results does not have stay as they are.
 """
 
 import json
@@ -40,7 +43,10 @@ NAMES = (
     "importances",
     *("lengths", "without"),
 )
-DRAWN = ("frontier", "shots", "factors")  # the figures that docs/findings.md shows
+DRAWN = {  # the figures that docs/findings.md shows
+    "emoji_full": ("frontier", "shots", "factors"),
+    "emoji_autoft": ("search", "learned", "importances"),
+}
 LONG = {"metrics", "factors"}  # a row per seed or epoch: figures show them, and people do not read them
 
 
@@ -109,12 +115,15 @@ def test_tables_and_figures_need_no_torch() -> None:
 
 
 def take(experiment: str, results: Path) -> None:
-    """Take records from a results folder, packed tightly."""
+    """Take records from a results folder, packed tightly.
+
+    Raises FileNotFoundError if it lacks one that was not taken before.
+    """
     from surefoot.flow_search import Searches
     from surefoot.story import build_story
 
-    records, plan = HERE / experiment / "records", plan_of(experiment)
-    shutil.rmtree(records, ignore_errors=True)
+    part = [f"../tests/golden/{experiment}/part"] if (HERE / experiment / "part.yaml").is_file() else []
+    records, plan = HERE / experiment / "records", plan_of(experiment, *part)
     searches = Searches(plan)
     files = {
         "metrics": plan.evaluations("metrics.parquet") + searches.evaluations("metrics.parquet"),
@@ -131,12 +140,17 @@ def take(experiment: str, results: Path) -> None:
         "online": plan.adaptations("online", "predictions.parquet"),
     }
     inside = {kind: [str(Path(*Path(path).parts[1:])) for path in paths] for kind, paths in files.items()}
-    for path in (path for paths in inside.values() for path in paths):
+    wanted = [path for paths in inside.values() for path in paths]
+    for path in wanted:
+        if part and (records / path).is_file() and not (results / path).is_file():
+            continue
         (records / path).parent.mkdir(parents=True, exist_ok=True)
         if path in inside["predictions"]:
             pack(results / path, records / path)
         else:
             shutil.copy(results / path, records / path)
+    for path in {path for path in records.rglob("*") if path.is_file()} - {records / path for path in wanted}:
+        path.unlink()
     (records / "files.json").write_text(json.dumps(inside, indent=1) + "\n")
     (records / "story.json").write_text(json.dumps(build_story(plan), indent=1, ensure_ascii=False) + "\n")
 
@@ -154,10 +168,9 @@ def remake(experiment: str) -> None:
         story = make_tables(experiment, tables)
         for path in to_read(experiment, tables):
             shutil.copy(path, folder)
-        if experiment != "smoke":
-            draw_figures(tables, story, figures)
-            for name in DRAWN:
-                shutil.copy(figures / f"{name}.png", folder)
+        draw_figures(tables, story, figures)
+        for name in DRAWN.get(experiment, ()):
+            shutil.copy(figures / f"{name}.png", folder)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ CASES = [
         for kind, task in TITLES.items()
     ),
     *(
-        (row[target], next(r[target] for r in made("targets") if (r["shots"], r["label"]) == ("3", row["tuned"])))
+        (row[target], next(r[target] for r in made("targets") if (r["shots"], r["method"]) == ("3", row["tuned"])))
         for row in TARGETS
         for target in ("gaussian_noise", "brightness", "contrast")
     ),

@@ -394,10 +394,10 @@ def test_the_printed_form() -> None:
     ]
     printed = layout("comparison", compare(MAIN, NONE, published, RULE), {"id_test": "ID test"})
     assert printed.to_dict("records") == [
-        {"label": "FT", "test set": "ID test", "ours": "81.0 [80.5, 81.5]", "published": "81.3 ± 0.2"}
+        {"method": "FT", "test set": "ID test", "ours": "81.0 [80.5, 81.5]", "published": "81.3 ± 0.2"}
         | {"difference": "-0.3", "verdict": "inside our interval", "verification": "verified"}
         | {"paper": "A paper", "table": "Table 1", "note": ""},
-        {"label": "FT", "test set": "mean of id_test, r, v2", "ours": "72.3", "published": "72.9"}
+        {"method": "FT", "test set": "mean of id_test, r, v2", "ours": "72.3", "published": "72.9"}
         | {"difference": "-0.6", "verdict": "within tolerance", "verification": "verified"}
         | {"paper": "A paper", "table": "Table 1", "note": ""},
     ]

@@ -128,7 +128,7 @@ def test_shifted_sets_of_all_tasks_by_hand(results: Results) -> None:
     assert list(fine_tuned["value"]) == pytest.approx([*expected, np.mean(expected)], rel=1e-5)
     assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
     shown = layout("shifts", table, {"line": "Line"})
-    assert list(shown.columns) == ["label", "toy: Line", "toy: glyph", "other: Line", "other: glyph", AVERAGE]
+    assert list(shown.columns) == ["method", "toy: Line", "toy: glyph", "other: Line", "other: glyph", AVERAGE]
     assert len(shown) == 4
     assert fine_tuned["alpha"].isna().tolist() == [False] * 4 + [True]
 
@@ -224,7 +224,7 @@ def test_metrics_table_averages_seeds_and_ood_tests(results: Results) -> None:
 def test_printed_cells_are_the_tidy_ones_and_gaps_stay_empty(results: Results) -> None:
     table = main_table(results)
     missing = (table["label"] == "FT") & (table["eval_set"] == "line")
-    printed = layout("main", table[~missing], {}).set_index("label")
+    printed = layout("main", table[~missing], {}).set_index("method")
     assert list(printed.columns) == ["alpha", "id_test", "line", "glyph", AVERAGE]
     assert pd.isna(printed.loc["FT", "line"])
     kept = table[~missing]

@@ -15,6 +15,7 @@ from surefoot.tasks.benchmarks import COLUMNS, hold_out
 if TYPE_CHECKING:
     import pandas as pd
 
+POOL = 0.2  # part of the clusters of a shifted test set that adaptation may learn from
 BIRDS, HAIR = ("landbird", "waterbird"), ("not blond", "blond")
 # Official split names -> ours, for the data sets that come with sets of both distributions.
 OFFICIAL = {"train": "train", "id_val": "id_val", "id_test": "id_test", "val": "ood_val", "test": "ood_test"}
@@ -72,8 +73,9 @@ def iwildcam(split: str, root: Path) -> "pd.DataFrame":
 
 
 def fmow(split: str, root: Path) -> "pd.DataFrame":
-    """Train, id_val and id_test are the official parts before 2013, ood_val is val of 2013 to 2015, ood_test is test
-    from 2016. Images are numbered by the line of the table, in which those of the sequestered part count too."""
+    """Train, id_val and id_test are the official parts before 2013, ood_val is val of 2013 to 2015, ood_test and, cut
+    for adaptation, shifted are test from 2016. Images are numbered by the line of the table, in which those of the
+    sequestered part count too."""
     import pandas as pd
 
     path = root / "rgb_metadata.csv"
@@ -89,6 +91,7 @@ def fmow(split: str, root: Path) -> "pd.DataFrame":
         "id_test": ("test", 0, 2013),
         "ood_val": ("val", 2013, 2016),
         "ood_test": ("test", 2016, 9999),
+        "shifted": ("test", 2016, 9999),
     }[split]
     countries = _table(root / "country_code_mapping.csv", ("alpha-3", "region"), dtype=str)
     regions = dict(zip(countries["alpha-3"], countries["region"].fillna(""), strict=True))
@@ -103,11 +106,13 @@ def fmow(split: str, root: Path) -> "pd.DataFrame":
     rows["cluster"] = rows["lat"] + " " + rows["lon"] if placed else rows["file"]
     rows["cluster"] = rows["cluster"].fillna(rows["file"])
     rows = rows[(rows["split"] == part) & (years >= first) & (years < behind)]
-    return _finished(rows, path, len(labels), "train" if split == "train" else "")
+    rows = _finished(rows, path, len(labels), "train" if split == "train" else "")
+    return _pooled(rows, least=8) if split == "shifted" else rows
 
 
 def camelyon17(split: str, root: Path) -> "pd.DataFrame":
-    """ood_val is all of centre 1, ood_test all of centre 2; the table cuts the other centres into train and id_val."""
+    """ood_val is all of centre 1, ood_test and, cut for adaptation, shifted all of centre 2; the table cuts the other
+    centres into train and id_val."""
     path = root / "metadata.csv"
     columns = ("patient", "node", "x_coord", "y_coord", "tumor", "slide", "center", "split")
     rows = _table(path, columns, dtype={"patient": str})
@@ -118,6 +123,7 @@ def camelyon17(split: str, root: Path) -> "pd.DataFrame":
             "id_val": other & (rows["split"] == 1),
             "ood_val": rows["center"] == 1,
             "ood_test": rows["center"] == 2,
+            "shifted": rows["center"] == 2,
         }[split]
     ]
     names = [f"patient_{p}_node_{n}" for p, n in zip(rows["patient"], rows["node"], strict=True)]
@@ -131,6 +137,10 @@ def camelyon17(split: str, root: Path) -> "pd.DataFrame":
     )
     rows = _finished(rows, path, 2, "")
     # No published set tests hospitals that were trained on: a part of id_val does.
+    if split == "shifted":
+        rows = _pooled(rows)
+        # Labelled images are drawn a cluster at a time, and few slides have enough of them.
+        return rows.assign(cluster=rows["cluster"].where(rows["fold"] == "test", rows["file"]))
     return _halves(rows) if split == "id_val" else rows.assign(fold="train" if split == "train" else "")
 
 
@@ -189,6 +199,12 @@ def _three_parts(rows: "pd.DataFrame") -> "pd.DataFrame":
     again = hold_out(rows[rows["fold"] == "train"])
     rows.loc[again.index[again["fold"] == "val"], "fold"] = "test"
     return rows
+
+
+def _pooled(rows: "pd.DataFrame", least: int = 1) -> "pd.DataFrame":
+    """A fifth of the clusters of each class, but `least`, 'val': labelled images for adaptation; the others 'test'."""
+    cut = hold_out(rows, POOL, least)
+    return rows.assign(fold=cut["fold"].map({"val": "val", "train": "test"}))
 
 
 def _halves(rows: "pd.DataFrame") -> "pd.DataFrame":

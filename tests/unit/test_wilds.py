@@ -17,10 +17,10 @@ from PIL import Image
 
 from surefoot import metrics
 from surefoot.files import UserError
-from surefoot.tasks import load_task
+from surefoot.tasks import Part, load_task
 from surefoot.tasks.benchmarks import COLUMNS
 from surefoot.tasks.wilds import DATA, SOURCES, SPLITS, Words
-from tests.fabricate.wilds import celeba, fabricate
+from tests.fabricate.wilds import camelyon17, celeba, fabricate, fmow
 
 OFFICIAL = {"train": "train", "id_val": "id_val", "id_test": "id_test", "val": "ood_val", "test": "ood_test"}
 NAMES = {"celeba": "celebA"}  # in the package, where it differs
@@ -125,6 +125,25 @@ def test_splits_with_groups_are_those_of_the_package(root: Path, package: Any, d
     shares = train.groupby("label")["fold"].value_counts(normalize=True)
     for label in (0, 1):
         assert [shares[label, fold] for fold in ("val", "test")] == pytest.approx([0.1, 0.09], abs=0.03)
+
+
+@pytest.mark.parametrize(("data", "apart"), [("fmow", "cluster"), ("camelyon17", "group")])
+def test_an_adaptation_is_tested_at_places_that_it_did_not_learn_from(data: str, apart: str, tmp_path: Path) -> None:
+    {"fmow": fmow, "camelyon17": camelyon17}[data](tmp_path, 6, np.random.default_rng(0))
+    whole, cut = index(tmp_path, f"{data}-ood_test"), index(tmp_path, f"{data}-shifted")
+    assert cut["file"].tolist() == whole["file"].tolist() and set(cut["fold"]) == {"val", "test"}
+    pool, tested = (cut[cut["fold"] == fold] for fold in ("val", "test"))
+    assert not set(pool[apart]) & set(tested[apart])
+    assert set(pool["label"]) == set(tested["label"]) == set(whole["label"])
+    assert tested["cluster"].tolist() == whole["cluster"][tested.index].tolist()
+    if data == "camelyon17":
+        assert pool["cluster"].is_unique, "a slide has many labelled images"
+
+
+def test_targets_say_which_images_choose() -> None:
+    target = load_task({"name": "t", "family": "wilds", "data": "fmow", "shift": "subtype", "source": "s"}).targets[0]
+    assert target.parts(5)["target_val"] == (Part("fmow-shifted", "val", (0, 4), target=True),)
+    assert target.parts(5)["target_train"] == (Part("fmow-shifted", "val", (4, 9), target=True),)
 
 
 def test_groups_read_as_what_they_are(root: Path) -> None:
@@ -268,7 +287,7 @@ def test_waterbirds_as_a_target(root: Path) -> None:
         ({"ood_val": ["val"]}, "tasks.t.ood_val: unknown set 'val'; fmow has ood_val"),
         ({"corruptions": ["snow"]}, "tasks.t.corruptions: fmow has none"),
         ({"selection": "as_published"}, "tasks.t.selection: fmow has validation sets of its own"),
-        ({"shift": "subtype"}, "tasks.t.shift: fmow can be of shift style"),
+        ({"data": "iwildcam", "shift": "subtype"}, "tasks.t.shift: iwildcam can be of shift style"),
     ],
 )
 def test_mistakes_of_an_entry_are_named(changes: dict[str, Any], message: str) -> None:

@@ -82,9 +82,7 @@ def load_adaptations(trials: list[Path], predictions: list[Path], story: dict[st
         metric = story["surgical"]["tasks"][task]
         for (model, method), table in tables.items():
             for (target, seed, shots), rows in table.groupby(["target", "seed", "shots"]):
-                labels = rows["label"].to_numpy()
-                right = rows["predicted"].to_numpy() == labels
-                value = resampler.accuracy(rows["cluster"], labels, right, metric)
+                value = resampler.judged(metric, rows, "predicted")
                 draws.setdefault((model, int(shots)), {})[method, task, target, int(seed)] = value
     every["per_class"] = every["images"] / every["task"].map(classes)
     for (model, shots), values in draws.items():
@@ -192,9 +190,7 @@ def online_table(predictions: list[Path], story: dict[str, Any]) -> pd.DataFrame
         for (_, model, method), table in ((key, t) for key, t in tables.items() if key[0] == task):
             draws = []
             for _, part in table.groupby(["target", "seed"]):
-                labels = part["label"].to_numpy()
-                right = part["predicted"].to_numpy() == labels
-                draws.append(resampler.accuracy(part["cluster"], labels, right, story["surgical"]["tasks"][task]))
+                draws.append(resampler.judged(story["surgical"]["tasks"][task], part, "predicted"))
             value, low, high = interval(np.mean(draws, axis=0), how["level"])
             named = {"model": model, "method": method, "label": story["labels"][method]}
             rows.append(named | {"eval_set": task, "value": value, "low": low, "high": high})

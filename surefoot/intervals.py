@@ -75,6 +75,11 @@ class Resampler:
             return 100 * _mean(np.divide(hits, counts, out=np.full_like(hits, np.nan), where=counts > 0))
         raise ValueError(f"no interval for metric {metric}")
 
+    def judged(self, metric: str, rows: pd.DataFrame, predicted: str) -> np.ndarray:
+        """`values` of the column `predicted` of rows with columns cluster and label, and group for the worst one."""
+        groups = rows["group"].to_numpy(str) if metric == "worst_group" else np.full(len(rows), "")
+        return self.values(metric, rows["cluster"], rows["label"].to_numpy(), rows[predicted].to_numpy(), groups)
+
     def accuracy(self, clusters: pd.Series, labels: np.ndarray, right: np.ndarray, metric: str) -> np.ndarray:
         """Accuracy in percent under every weighting [R + 1].
 

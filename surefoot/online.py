@@ -122,7 +122,7 @@ def _adapt_case(
         where | {"learning_rate": rate, "validation": value, "chosen": number == best}
         for number, (rate, value) in enumerate(zip(tried, values, strict=True))
     ]
-    columns = {"cluster": test.clusters.tolist(), "label": test.labels.tolist()}
+    columns = {name: getattr(test, f"{name}s").tolist() for name in ("cluster", "label", "group")}
     predictions = where | columns | {"predicted": run("test", tried[best]).tolist()}
     found = {"trials": trials, "predictions": predictions}
     progress.save(f"{case}.pt", found)

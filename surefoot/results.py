@@ -145,10 +145,8 @@ class Results:
         if key not in self._draws:
             table = self.predictions[method]
             table = table[(table["seed"] == seed) & (table["eval_set"] == eval_set)]
-            metric, labels = self.metric_of(eval_set), table["label"].to_numpy()
-            predicted = table[prediction_column(space, alpha)].to_numpy()
-            groups = table["group"].to_numpy(str) if metric == "worst_group" else np.full(len(table), "")
-            self._draws[key] = self.resampler.values(metric, table["cluster"], labels, predicted, groups)
+            column = prediction_column(space, alpha)
+            self._draws[key] = self.resampler.judged(self.metric_of(eval_set), table, column)
         return self._draws[key]
 
     def estimate(self, system: System, eval_set: str) -> dict[str, Any]:

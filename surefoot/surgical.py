@@ -211,6 +211,7 @@ class Sources:
         table = where | {
             "cluster": test.clusters.tolist(),
             "label": test.labels.tolist(),
+            "group": test.groups.tolist(),
             "predicted": predicted.tolist(),
         }
         found = {"trials": trials, "predictions": [table], "factors": factors, **_used(case, train.labels)}

@@ -1,11 +1,13 @@
 """Tables of surgical fine-tuning: cells, ranks and choices by hand."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import f1_score
 
 from surefoot.adaptations import (
     AVERAGE_RANK,
@@ -65,6 +67,7 @@ def files(tmp_path: Path) -> dict[str, list[Path]]:
                             "shots": 3,
                             "cluster": [f"{seed}-{i}" for i in range(10)],
                             "label": [0] * 5 + [1] * 5,
+                            "group": ["seen"] * 5 + ["rare"] * 5,
                             "predicted": [(i >= 5) ^ (i >= right) for i in range(10)],
                         }
                     ).astype({"predicted": int})
@@ -176,6 +179,21 @@ def test_targets_of_a_task_are_told_apart_where_it_has_several(files: dict) -> N
     cells = table.set_index(["method", "eval_set"])["value"]
     assert set(table["method"]) == {"none", "first", "head", "all"} and set(table["eval_set"]) == {"t", "u"}
     assert (cells["first", "t"], cells["first", "u"], cells["head", "u"]) == pytest.approx((80, 0, 30))
+
+
+def test_every_main_metric_of_a_task_has_cells(files: dict) -> None:
+    """Five images a group: where `right` of ten are right, the first ones, the worst group has `right` - 5 of 5."""
+    story = deepcopy(STORY)
+    story["surgical"]["tasks"] = dict(zip(RIGHT, ("worst_group", "macro_f1"), strict=True))
+    (worst, arms), (mean, others) = RIGHT.items()
+    table = surgical_table(load_adaptations(files["trials"], files["predictions"], story))
+    for arm, right in arms.items():
+        assert cell(table, arm, worst) == pytest.approx(20 * max(right - 5, 0))
+    for arm, right in others.items():
+        predicted = np.array([(i >= 5) ^ (i >= right) for i in range(10)], int)
+        assert cell(table, arm, mean) == pytest.approx(100 * f1_score([0] * 5 + [1] * 5, predicted, average="macro"))
+    online = online_table(files["predictions"], story)
+    assert cell(online, "all", worst) == pytest.approx(20 * max(arms["all"] - 5, 0))
 
 
 def test_factors_are_averaged_over_seeds(files: dict) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from surefoot.files import UserError
 from surefoot.job import job, paths
 from surefoot.layouts import write_tables
 from surefoot.results import read_records
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 if "snakemake" in globals():
     with job(snakemake):
+        if not snakemake.input.trials:
+            raise UserError(
+                "no method of the run has grids for the recipe of the first task; give methods.<name>.grids.<recipe>, "
+                "keys and the values to try (config/README.md)"
+            )
         trials = pd.concat([read_records(path) for path in paths(snakemake.input.trials)], ignore_index=True)
         table = tuning_table(trials, snakemake.params.eval_set)
         write_tables({"tuning": table}, {}, Path(snakemake.output.table).parent)

@@ -5,6 +5,7 @@ in config/published. `python -m surefoot.docs --write` makes them; `--check` fai
 """
 
 import argparse
+import ast
 import json
 import sys
 from pathlib import Path
@@ -59,9 +60,8 @@ How an experiment is merged with `config.yaml`:
 - `run` chooses what is run; `tasks`, `models`, `recipes` and `methods` say what is known and cost nothing by
   themselves.
 
-Unknown keys and names are errors, which name the nearest known one. Write `1.0e-5`, not `1e-5`: YAML reads the latter
-as text. `snakemake -n` checks a config and lists the jobs without running them. `schema.json`, beside this file, is the
-JSON schema of a *merged* config.
+Unknown keys and names are errors, which name the nearest known one. `snakemake -n` checks a config
+and lists the jobs without running them. `schema.json`, beside this file, is the JSON schema of a *merged* config.
 
 ## A new method needs no code
 
@@ -75,8 +75,8 @@ with the command above:
 Its numbers appear in every table and figure beside those of the other methods. A new loss is a function of a few lines
 in `surefoot/objective.py`, and its name in `surefoot/config.py`.
 
-`snakemake tune` tries the settings under `grids` of every method of the run, the same number for each, and writes
-`results/tables/tuning.md` with their values on validation images; what you take from it goes under `recipes`.
+`snakemake --cores all tune` tries the settings under `grids` of every method of the run, the same number for each, and
+writes `results/tables/tuning.md` with their values on validation images; what you take from it goes under `recipes`.
 """
 
 
@@ -90,7 +90,8 @@ def config_markdown() -> str:
     """The reference: an introduction, what config.yaml knows, and a table of keys per section."""
     schema = Config.model_json_schema()
     sections = [_section(schema, name, places) for name, places in _places(schema).items()]
-    return "\n".join([INTRO, _known(CONFIG_FOLDER / "config.yaml"), "## Keys\n", _keys(schema, schema), *sections])
+    known = _known(CONFIG_FOLDER / "config.yaml")
+    return "\n".join([INTRO, known, TERMS, _terms(), "## Keys\n", _keys(schema, schema), *sections])
 
 
 PUBLISHED = f"""\
@@ -231,6 +232,26 @@ def _known(path: Path) -> str:
             _table(recipe_heads, recipes),
         ]
     )
+
+
+TERMS = """\
+## Terms of an objective
+
+B images a batch, C classes; theta are the trained weights, theta0 the same at the start, P their number; z logits, p =
+softmax(z), s the logit scale. A loss is the sum of its terms, each times its weight.
+"""
+
+
+def _terms() -> str:
+    """Every term and what it computes, by the docstrings of surefoot/objective.py, which would load torch."""
+    parsed = ast.parse((ROOT / "surefoot/objective.py").read_text(encoding="utf-8")).body
+    texts = {node.name: ast.get_docstring(node) for node in parsed if isinstance(node, ast.FunctionDef)}
+    [terms] = [node.value for node in parsed if isinstance(node, ast.AnnAssign) and node.target.id == "TERMS"]
+    rows = [
+        [f"`{key.value}`", texts[value.id].split("\n\n")[0].replace("\n", " ")]
+        for key, value in zip(terms.keys, terms.values, strict=True)
+    ]
+    return _table(["term", "what it is"], rows)
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:

@@ -150,19 +150,27 @@ def write_tables(tables: dict[str, pd.DataFrame], titles: dict[str, str], folder
         with atomic(folder / f"{name}.csv") as partial:
             table.to_csv(partial, index=False, float_format="%.6g")
         with atomic(folder / f"{name}.md") as partial:
-            partial.write_text(printed.to_markdown(index=False, floatfmt="g") + "\n", encoding="utf-8")
+            shown = printed.map(lambda cell: cell.replace("|", "\\|") if isinstance(cell, str) else cell)
+            partial.write_text(shown.to_markdown(index=False, floatfmt="g") + "\n", encoding="utf-8")
         with atomic(folder / f"{name}.tex") as partial:
             partial.write_text(to_latex(printed), encoding="utf-8")
 
 
 def to_latex(printed: pd.DataFrame) -> str:
     """A booktabs table with escaped text."""
-    escaped = printed.map(lambda cell: _escape(str(cell)))
+    short = printed.map(lambda cell: f"{cell:g}" if isinstance(cell, float) and len(str(cell)) > 8 else str(cell))
+    escaped = short.map(_escape)
     escaped.columns = [_escape(str(column)) for column in printed.columns]
     return escaped.to_latex(index=False, column_format="l" * len(printed.columns))
 
 
-_LATEX = {"†": "\\textdagger{}", "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+_LATEX = {
+    "†": "\\textdagger{}",
+    "|": "\\textbar{}",
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+}
 
 
 def _escape(text: str) -> str:

@@ -138,8 +138,8 @@ def model_card(model: Path, made: dict[str, Any], scores: pd.DataFrame, gain: tu
     return f"""# The embedded CLIP
 
 A small CLIP ({tower:,} parameters; weights `{WEIGHTS}`, SHA-256 `{sha256(model / WEIGHTS)}`), made from nothing by
-`snakemake pretrain`, so that the whole workflow runs without a download. It stands where OpenAI's weights stand in a
-run at full scale: a start for fine-tuning, good on several styles and imperfect on all.
+`snakemake --cores all pretrain`, so that the whole workflow runs without a download. It stands where OpenAI's weights
+stand in a run at full scale: a start for fine-tuning, good on several styles and imperfect on all.
 
 **Do not use it** for anything but experiments with this workflow. It has seen {sizes["emoji"]} emoji and nothing else:
 it knows no photographs, no people, no language beyond emoji names. The names are English and carry Unicode's choices.

@@ -37,7 +37,9 @@ def _copy(origin: Path, folder: Path) -> None:
         if not path.is_file():
             if name == MERGES:
                 continue
-            raise UserError(f"{path} is missing; restore it (git checkout {path}) or make it with `snakemake pretrain`")
+            raise UserError(
+                f"{path} is missing; restore it (git checkout {path}) or make it with `snakemake --cores all pretrain`"
+            )
         if published.is_file() and sha256(path) != read_json(published).get(name):
             raise UserError(
                 f"{path} does not match {published}: it was cut off or changed; restore it (git checkout {path})"

@@ -121,7 +121,7 @@ class Counts:
 
 @dataclass
 class Budget:
-    """FLOPs by kind of work, bytes by kind of file, and data sets that no job can fetch.
+    """FLOPs by kind of work, bytes by kind of file, data sets that no job can fetch, and what is wrong with data_root.
 
     Work and images of models or numbers that are not known (`uncounted`) are in neither, archives of a size that is not
     (`unsized`) not in the bytes.
@@ -132,6 +132,7 @@ class Budget:
     uncounted: list[str] = field(default_factory=list)
     unsized: list[str] = field(default_factory=list)
     by_hand: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
 
     @property
     def unknown(self) -> list[str]:
@@ -164,7 +165,7 @@ class Budget:
             found.append(
                 f"only you can get, unless data_root or results/raw has it (docs/data.md): {', '.join(self.by_hand)}"
             )
-        return found
+        return found + self.absent
 
 
 def about(value: float) -> str:
@@ -291,3 +292,8 @@ def _add_data(found: Budget, plan: Plan, tasks: list[str]) -> None:
     found.bytes["prepared"] = sum(prepared.values())
     found.unsized += [f"size of {name}" for name, source in sources.items() if not any(f.size for f in source.files)]
     found.by_hand = [name for name, source in sources.items() if source.asks_the_user]
+    found.absent = [
+        f"data_root.{family}: there is no folder {root} on this machine"
+        for family, root in plan.config.data_root.items()
+        if not Path(root).expanduser().is_dir()
+    ]

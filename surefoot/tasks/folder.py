@@ -117,7 +117,7 @@ def _index(classes: tuple[str, ...], how: FolderSplit, where: str, share: float,
     label = {name: number for number, name in enumerate(classes)}
     if unknown := sorted(set(rows["class"]) - set(label)):
         near = config.suggestion(unknown[0], classes)
-        raise UserError(f"{where}: class {unknown[0]!r} is not among the classes of the task{near}")
+        raise UserError(f"{where}: class {unknown[0]!r} is not among the classes of the task{near}; correct `classes` or the images")
     rows["label"] = rows["class"].map(label).astype("int64")
     # An image without a cluster is one of its own; one without a group is in none.
     rows["cluster"] = rows["cluster"].fillna(rows["file"]) if "cluster" in rows else rows["file"]
@@ -163,7 +163,7 @@ def _from_table(how: FolderSplit, where: str, root: Path) -> "pd.DataFrame":
     beside = Path(how.table).parent
     rows["file"] = [str(beside / file) for file in rows["file"]]
     if missing := next((file for file in rows["file"] if not (root / file).is_file()), None):
-        raise UserError(f"{where}.table: {path} names {missing}, which is not below {root}")
+        raise UserError(f"{where}.table: {path} names {missing}, but {root} has no such file")
     return rows
 
 

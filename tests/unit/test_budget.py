@@ -148,3 +148,10 @@ def test_every_experiment_can_be_told(path: str) -> None:
         hours, disk = budget.lines(50)[:2]
         assert "GPU hours" in hours and "GB of disk" in disk
         assert all(value >= 0 for value in [*budget.flops.values(), *budget.bytes.values()])
+
+
+def test_a_dry_run_tells_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    found = searches("wise_ft", {"data_root": {"imagenet": str(tmp_path / "gone")}})
+    assert estimate(found).lines(50)[-1] == (
+        f"data_root.imagenet: there is no folder {tmp_path / 'gone'} on this machine"
+    )

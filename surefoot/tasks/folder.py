@@ -117,7 +117,9 @@ def _index(classes: tuple[str, ...], how: FolderSplit, where: str, share: float,
     label = {name: number for number, name in enumerate(classes)}
     if unknown := sorted(set(rows["class"]) - set(label)):
         near = config.suggestion(unknown[0], classes)
-        raise UserError(f"{where}: class {unknown[0]!r} is not among the classes of the task{near}; correct `classes` or the images")
+        raise UserError(
+            f"{where}: class {unknown[0]!r} is not among the classes of the task{near}; correct `classes` or the images"
+        )
     rows["label"] = rows["class"].map(label).astype("int64")
     # An image without a cluster is one of its own; one without a group is in none.
     rows["cluster"] = rows["cluster"].fillna(rows["file"]) if "cluster" in rows else rows["file"]

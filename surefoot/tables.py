@@ -236,7 +236,8 @@ def cost_table(
     """What training runs, adaptations and searches cost, and seconds per batch of one, a merged and two models.
 
     Runs and searches are means over seeds, an adaptation all that one job tries; `relative_to_reference` is its
-    seconds over those of a run of the reference method on the same task and device. Times differ between runs.
+    seconds (of the processor on a CPU, where jobs run side by side) over those of a run of the reference method on the
+    same task and device. Times differ between runs.
     """
     jobs = [(path, path.parts[-5:-2], "training run") for path in meters]
     jobs += [(path, path.parts[-4:-1], "adaptation, all seeds and rates") for path in adaptations]
@@ -253,8 +254,9 @@ def cost_table(
         table = table.groupby(keys, as_index=False, sort=False)[numbers].mean()
         where = ["task", "model", "device"]
         runs = table[(table["method"] == reference) & (table["what"] == "training run")]
-        one = table[where].merge(runs[[*where, "seconds"]], "left", where)["seconds"]
-        table = table.assign(relative_to_reference=table["seconds"] / one).round(2)
+        spent = table["cpu_seconds"].where(table["device"].str.startswith("CPU"), table["seconds"])
+        one = table[where].merge(runs[where].assign(spent=spent), "left", where)["spent"]
+        table = table.assign(relative_to_reference=spent / one).round(2)
     for path in inference:
         task, model, method = path.parts[-4:-1]
         measured = read_json(path)

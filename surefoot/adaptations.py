@@ -198,7 +198,13 @@ def online_table(predictions: list[Path], story: dict[str, Any]) -> pd.DataFrame
 
 
 # The papers' claim, as the parts that are expected to serve better than tuning everything.
-EXPECTED = {"corrupt": ("embedding", "first-blocks"), "subtype": ("middle-blocks", "last-blocks"), "flip": ("head",)}
+EXPECTED = {
+    "corrupt": ("embedding", "first-blocks"),
+    "subtype": ("middle-blocks", "last-blocks"),
+    "flip": ("head",),
+    "spurious": ("head",),
+    "natural": (),
+}
 
 
 def surgical_effects(found: dict[tuple, Adaptations]) -> pd.DataFrame:

@@ -78,7 +78,7 @@ def _tasks(config: "Config") -> Iterator[str]:
             yield f"run.tasks: {name} has no shifted test set, but targets; use surgical.tasks"
     for name in config.surgical.tasks:
         if config.tasks[name].shift == "style":
-            yield f"surgical.tasks: {name} has no targets; use a task with shift corrupt, subtype or flip"
+            yield f"surgical.tasks: {name} has no targets; use a task whose shift is not style"
 
 
 def _methods(config: "Config") -> Iterator[str]:

@@ -34,8 +34,10 @@ def _layout_metrics(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _layout_effects(table: pd.DataFrame) -> pd.DataFrame:
+    # A difference that is nothing but rounding noise is 0, while -0.0 is a bound below it.
+    clean = table[["value", "low", "high"]].round(9) + 0.0
     table = table.assign(
-        difference=table.apply(lambda row: f"{row['value']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]", axis=1)
+        difference=clean.apply(lambda row: f"{row['value']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]", axis=1)
     )
     named = table.rename(columns={"label": "model 1", "against": "model 2", "eval_set": "on"})
     return named[["task", "model", "effect", "model 1", "model 2", "on", "difference", "verdict", "expected"]]

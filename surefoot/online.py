@@ -122,7 +122,7 @@ def _adapt_case(
         where | {"learning_rate": rate, "validation": value, "chosen": number == best}
         for number, (rate, value) in enumerate(zip(tried, values, strict=True))
     ]
-    columns = {name: getattr(test, f"{name}s").tolist() for name in ("cluster", "label", "group")}
+    columns = {"cluster": test.clusters.tolist(), "label": test.labels.tolist(), "group": test.groups.tolist()}
     predictions = where | columns | {"predicted": run("test", tried[best]).tolist()}
     found = {"trials": trials, "predictions": predictions}
     progress.save(f"{case}.pt", found)

@@ -25,7 +25,7 @@ def build_story(plan: Plan) -> dict[str, Any]:
         "baselines": list(run.baselines),
         "reference": _reference(config),
         "figures": list(plan.figures),
-        "surgical": _surgical(config),
+        "surgical": _surgical(config) | {"choosing": _choosing(plan)},
         "search": _search(config),
         "tuned": _tuned(config),
         "methods": _method_pages(config) + _space_pages(config),
@@ -112,6 +112,11 @@ def _space_pages(config: Config) -> list[dict[str, str]]:
             }
         )
     return pages
+
+
+def _choosing(plan: Plan) -> list[int]:
+    """Images a class of target_val, over the targets of the run."""
+    return sorted({target.validation for task in plan.config.surgical.tasks for target in plan.tasks[task].targets})
 
 
 def _surgical(config: Config) -> dict[str, Any]:

@@ -5,6 +5,7 @@ method gets the same grid of learning rates; rate and epoch are those best on ta
 """
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from surefoot.records import load_trained, metered, versions
 from surefoot.references import References
 from surefoot.resume import Resumable, fingerprint
 from surefoot.tasks import Target
-from surefoot.train import Run, fit
+from surefoot.train import NotFinite, Run, fit
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ class Sources:
         if empty := [name for name, n in zip(self.data.task.classes, counts, strict=True) if not n]:
             raise UserError(
                 f"task {self.data.task.name}, {role} of {case}: no image of class {', '.join(empty)}; "
-                f"remove the class from tasks.{self.data.task.name}.classes"
+                "give it more labelled images, or leave the class out of the task"
             )
         return examples
 
@@ -185,7 +186,7 @@ class Sources:
         def value(classifier: Classifier) -> float:
             return self.value(predict(classifier, validation, self.preprocess), validation)
 
-        trials, best, predicted, factors = [], -1.0, None, []
+        trials, best, predicted, factors, failed = [], -1.0, None, [], ""
         for learning_rate in rates if self.training.train else [0.0]:
             classifier, watched, history = self.load(source), [], None
             if self.training.train:
@@ -193,19 +194,27 @@ class Sources:
                 name = f"{self.name} {case} rate {learning_rate:g}"
                 how = (self.training, recipe, train, self.preprocess, references, case.seed, progress, name)
                 run = Run(*how, watch=value, quiet=True)
-                history = fit(classifier, run)
-                watched = history.watched
+                try:
+                    history = fit(classifier, run)
+                    watched = history.watched
+                except NotFinite as error:  # says something of this rate, and nothing of the others
+                    failed = str(error)
+                    print(failed, flush=True)
                 progress.forget(f"{name}.pt")
+            tried = where | {"learning_rate": learning_rate, "images": len(train)}
+            if self.training.train and not history:
+                trials.append(tried | {"validation": math.nan, "epoch": 0})
+                continue
             reached = max(watched) if watched else value(classifier)
-            trials.append(
-                where
-                | {"learning_rate": learning_rate, "validation": reached, "images": len(train)}
-                | {"epoch": watched.index(reached) + 1 if watched else 0}
-            )
+            trials.append(tried | {"validation": reached, "epoch": watched.index(reached) + 1 if watched else 0})
             if reached > best:
                 best, chosen = reached, len(trials) - 1
                 predicted = predict(classifier, test, self.preprocess)
                 factors = _by_layer(history.factors, classifier, where) if history else []
+        if predicted is None:
+            raise UserError(
+                f"{case}: no rate of surgical.learning_rates ends in a finite loss; add a lower one. {failed}"
+            )
         for number, trial in enumerate(trials):
             trial["chosen"] = number == chosen
         table = where | {

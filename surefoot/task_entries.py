@@ -21,11 +21,11 @@ class AnyTask(Section):
     """What every task has: how it is trained, and the metric of its tables."""
 
     recipe: Name = Field(description="Entry of recipes used on this task.")
-    shift: Literal["style", "corrupt", "subtype", "flip"] = Field(
+    shift: Literal["style", "corrupt", "subtype", "flip", "spurious", "natural"] = Field(
         "style",
         description="What differs between training and test, or between source and target: style (other images of the "
         "same classes, as test sets), or a target to adapt to: corrupt (spoilt images), subtype (other subclasses), "
-        "flip (other labels).",
+        "flip (other labels), spurious (what went with a class in training no longer does), natural (WILDS).",
     )
     source: Name | None = Field(
         None, description="Task whose fine-tuned models are adapted to this one's targets; null: this task's own."

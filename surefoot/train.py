@@ -279,9 +279,13 @@ def rate(step: int, total: int, recipe: config.Recipe) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
+class NotFinite(UserError):
+    """A loss is NaN or infinite: the values that were tried are to blame, not the files."""
+
+
 def check_finite(loss: torch.Tensor, name: str, step: int) -> None:
-    """Raises UserError for a loss that is not finite."""
+    """Raises NotFinite for a loss that is not finite."""
     if not torch.isfinite(loss):
-        raise UserError(
+        raise NotFinite(
             f"{name}: the loss is {float(loss)} around step {step}; lower the learning_rate or the weights of the terms"
         )

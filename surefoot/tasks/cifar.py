@@ -266,8 +266,8 @@ def build(name: str, entry: BenchmarkTask) -> Task:
     where = f"tasks.{name}"
     if entry.data != "cifar10":
         raise UserError(f"{where}.data: unknown data set {entry.data!r}{config.suggestion(entry.data, ['cifar10'])}")
-    if entry.shift == "subtype":
-        raise UserError(f"{where}.shift: subtype is not known of cifar10; use style, corrupt (CIFAR-10-C) or flip")
+    if entry.shift not in ("style", "corrupt", "flip"):
+        raise UserError(f"{where}.shift: {entry.shift} is not known of CIFAR-10; use style, corrupt or flip")
     adapts, published = entry.shift != "style", entry.selection == "as_published"
     ood_val = known_names(f"{where}.ood_val", entry.ood_val, OOD_VAL, () if adapts else ("c",))
     others = tuple(test for test in TITLES if test not in ood_val)

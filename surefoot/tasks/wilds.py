@@ -46,7 +46,8 @@ class Data:
         sizes: prepared split -> images.
         shown: role -> title of its eval set.
         parts: role -> prepared split and fold of its eval set.
-        target: title of the images that models can be adapted to, the split `shifted`; empty: there are none.
+        adapts: shift of the task that adapts models to images of the shifted test set; empty: there is none.
+        target: title and split of these images.
         pool: where its labelled images come from.
         choosing: how many of them a class choose in adaptations.
     """
@@ -63,9 +64,10 @@ class Data:
     parts: dict[Role, tuple[str, str]] = field(
         default_factory=lambda: {role: (role, "") for role in ("id_val", "ood_val", "id_test", "ood_test")}
     )
-    target: str = ""
+    adapts: str = ""
+    target: tuple[str, str] = ("official validation and test sets", "shifted")
     pool: str = "the official validation set, and tested on the official test set"
-    choosing: int = 10  # as of the other published targets
+    choosing: int = 100
     may_lack_classes: bool = False
 
 
@@ -118,15 +120,15 @@ DATA = {
             "id_test": "before 2013 (test)",
             "ood_test": "2016 and later (test)",
         },
-        sizes={"train": 76863, "id_val": 11483, "ood_val": 19915, "id_test": 11327}
-        | {"ood_test": 22108, "shifted": 22108},
+        sizes={"train": 76863, "id_val": 11483, "ood_val": 19915, "id_test": 11327, "ood_test": 22108},
         cluster="place, where the table gives coordinates, else the image",
         note="WILDS reports the accuracy of the worst region, so compare with metric: worst_group; images of region "
         "Other count in the average only. Class names are those of WILDS with underscores and templates are WiSE-"
         "FT's; only its two prompts with a proper article write blanks. The sizes of train, id_val, id_test and "
         "ood_val are from a second source.",
-        target="2016 and later",
-        pool="a fifth of the places of ood_test, and tested on the other places",
+        adapts="natural",
+        target=("2016 and later", "ood_test"),
+        pool="a fifth of the places (at least eight) of each class of ood_test, and tested on the other places",
         choosing=4,  # some classes have few places
     ),
     "camelyon17": Data(
@@ -141,7 +143,7 @@ DATA = {
             "id_test": "the same hospitals (test)",
             "ood_test": "a fifth hospital (test)",
         },
-        sizes={"train": 302436, "id_val": 33560, "ood_val": 34904, "ood_test": 85054, "shifted": 85054},
+        sizes={"train": 302436, "id_val": 33560, "ood_val": 34904, "ood_test": 85054},
         cluster="slide",
         note="WILDS reports the average accuracy on ood_test (top1). It has no test set of the hospitals trained on: "
         "id_val and id_test are halves of its id_val. Groups are slides. Prompts are those of PatchCamelyon; what"
@@ -152,7 +154,8 @@ DATA = {
             "id_test": ("id_val", "test"),
             "ood_test": ("ood_test", ""),
         },
-        target="a fifth hospital",
+        adapts="natural",
+        target=("a fifth hospital", "ood_test"),
         pool="a fifth of the slides of ood_test, and tested on the other slides",
     ),
     "waterbirds": Data(
@@ -174,7 +177,8 @@ DATA = {
         "distribution of training: id_val and id_test are cut off the training set, a tenth of each class at a "
         "time. The template is ours.",
         parts=CUT,
-        target="official validation and test sets",
+        adapts="spurious",
+        choosing=50,  # of few waterbirds
     ),
     "celeba": Data(
         title="CelebA, blond hair, which in training seldom is a man's",
@@ -194,7 +198,7 @@ DATA = {
         "metric: worst_group; as sets they are not shifted, their worst group is. Groups are blond x male. id_val"
         " and id_test are cut off the training set, a tenth of each class at a time. Names and template are ours.",
         parts=CUT,
-        target="official validation and test sets",
+        adapts="spurious",
     ),
 }
 
@@ -226,9 +230,10 @@ def build(name: str, entry: BenchmarkTask) -> Task:
         raise UserError(
             f"{where}.selection: {entry.data} has validation sets of its own, which the papers used too; remove the key"
         )
-    adapted = entry.shift == "subtype" and bool(data.target)
+    adapted = entry.shift == data.adapts
     if entry.shift != "style" and not adapted:
-        raise UserError(f"{where}.shift: {entry.data} can be of shift style{' or subtype' if data.target else ''}")
+        also = f" or {data.adapts}" if data.adapts else ""
+        raise UserError(f"{where}.shift: {entry.data} can be of shift style{also}")
     roles = [role for role in data.parts if role in ("id_val", "id_test") or not adapted]
     if entry.ood_val == [] and "ood_val" in roles:
         roles.remove("ood_val")
@@ -238,6 +243,7 @@ def build(name: str, entry: BenchmarkTask) -> Task:
             f" As a target: models are adapted to images of {data.pool}. Which images and how many Surgical "
             "Fine-Tuning gave, and by which metric it compared, is not known."
         )
+    title, split = data.target
     return Task(
         name=name,
         dataset="wilds",
@@ -253,7 +259,7 @@ def build(name: str, entry: BenchmarkTask) -> Task:
         ),
         licences=SOURCES[entry.data].licence,
         select=selector(len(data.classes), entry.shots),
-        targets=(Target("shifted", data.target, f"{entry.data}-shifted", data.choosing),) if adapted else (),
+        targets=(Target("shifted", title, f"{entry.data}-{split}", data.choosing),) if adapted else (),
         note=note,
         exact=True,
         may_lack_classes=data.may_lack_classes,

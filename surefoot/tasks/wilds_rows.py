@@ -73,8 +73,8 @@ def iwildcam(split: str, root: Path) -> "pd.DataFrame":
 
 
 def fmow(split: str, root: Path) -> "pd.DataFrame":
-    """Train, id_val and id_test are the official parts before 2013, ood_val is val of 2013 to 2015, ood_test and, cut
-    for adaptation, shifted are test from 2016. Images are numbered by the line of the table, in which those of the
+    """Train, id_val and id_test are the official parts before 2013, ood_val is val of 2013 to 2015, ood_test, cut for
+    adaptation, is test from 2016. Images are numbered by the line of the table, in which those of the
     sequestered part count too."""
     import pandas as pd
 
@@ -91,7 +91,6 @@ def fmow(split: str, root: Path) -> "pd.DataFrame":
         "id_test": ("test", 0, 2013),
         "ood_val": ("val", 2013, 2016),
         "ood_test": ("test", 2016, 9999),
-        "shifted": ("test", 2016, 9999),
     }[split]
     countries = _table(root / "country_code_mapping.csv", ("alpha-3", "region"), dtype=str)
     regions = dict(zip(countries["alpha-3"], countries["region"].fillna(""), strict=True))
@@ -107,12 +106,12 @@ def fmow(split: str, root: Path) -> "pd.DataFrame":
     rows["cluster"] = rows["cluster"].fillna(rows["file"])
     rows = rows[(rows["split"] == part) & (years >= first) & (years < behind)]
     rows = _finished(rows, path, len(labels), "train" if split == "train" else "")
-    return _pooled(rows, least=8) if split == "shifted" else rows
+    return _pooled(rows, least=8) if split == "ood_test" else rows
 
 
 def camelyon17(split: str, root: Path) -> "pd.DataFrame":
-    """ood_val is all of centre 1, ood_test and, cut for adaptation, shifted all of centre 2; the table cuts the other
-    centres into train and id_val."""
+    """ood_val is all of centre 1, ood_test, cut for adaptation, all of centre 2; the table cuts the other centres into
+    train and id_val."""
     path = root / "metadata.csv"
     columns = ("patient", "node", "x_coord", "y_coord", "tumor", "slide", "center", "split")
     rows = _table(path, columns, dtype={"patient": str})
@@ -123,7 +122,6 @@ def camelyon17(split: str, root: Path) -> "pd.DataFrame":
             "id_val": other & (rows["split"] == 1),
             "ood_val": rows["center"] == 1,
             "ood_test": rows["center"] == 2,
-            "shifted": rows["center"] == 2,
         }[split]
     ]
     names = [f"patient_{p}_node_{n}" for p, n in zip(rows["patient"], rows["node"], strict=True)]
@@ -137,10 +135,8 @@ def camelyon17(split: str, root: Path) -> "pd.DataFrame":
     )
     rows = _finished(rows, path, 2, "")
     # No published set tests hospitals that were trained on: a part of id_val does.
-    if split == "shifted":
-        rows = _pooled(rows)
-        # Labelled images are drawn a cluster at a time, and few slides have enough of them.
-        return rows.assign(cluster=rows["cluster"].where(rows["fold"] == "test", rows["file"]))
+    if split == "ood_test":
+        return _pooled(rows)
     return _halves(rows) if split == "id_val" else rows.assign(fold="train" if split == "train" else "")
 
 

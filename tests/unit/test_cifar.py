@@ -118,7 +118,7 @@ def test_targets_are_disjoint_from_their_tests_and_flipped(root: Path) -> None:
         ({"test_sets": ["cifar10_3"]}, "tasks.t.test_sets: unknown name 'cifar10_3'; did you mean 'cifar10_"),
         ({"corruptions": ["fogg"]}, "tasks.t.corruptions: unknown name 'fogg'; did you mean 'fog'"),
         ({"ood_val": ["cifar10_1"], "test_sets": ["cifar10_1"]}, "cifar10_1 both chooses"),
-        ({"shift": "subtype"}, "subtype is not known of cifar10"),
+        ({"shift": "subtype"}, "subtype is not known of CIFAR-10"),
         ({"test_sets": []}, "tasks.t.test_sets: empty"),
     ],
 )

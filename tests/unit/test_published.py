@@ -95,12 +95,12 @@ def test_what_is_comparable_has_names_of_this_project(numbers: list[Published]) 
     config = parse_config(raw_config())
     rows = [row for row in numbers if row.comparable != "no"]
     assert {row.method for row in rows} <= {*config.methods, *config.spaces}
-    assert {row.model for row in rows} <= {"ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", "RN50"}
+    assert {row.model for row in rows} <= {"ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", "RN50", "resnet-50"}
     assert {row.metric for row in rows} <= {*METRIC_NAMES}
     sets = {part for row in rows for part in row.eval_set.removeprefix("mean:").split("+")}
     domains = {"painting", "clipart", "infograph"}
     assert sets == {"id_test", "ood_test", "target_test", "v2", "r", "a", "sketch", "objectnet", *domains}
-    tasks = {"imagenet", "imagenet-lipsum", "domainnet", "iwildcam", "fmow", "camelyon17", "cifar10"}
+    tasks = {"imagenet", "imagenet-c", "imagenet-lipsum", "domainnet", "iwildcam", "fmow", "camelyon17", "cifar10"}
     assert {row.task for row in rows} == {*tasks, "cars", "caltech101", "flowers102", "pcam", "sst2"}
 
 

@@ -75,11 +75,12 @@ def run(model: Path, head: State, target_data: Data, source: Path, tmp_path: Pat
         seeds: tuple = (0,),
         shots: tuple = (1,),
         corruptions: tuple = (),
+        rates: list[float] = RATES,
     ) -> Adaptation:
         sources = dict.fromkeys(seeds, source)
         task = {"name": "tiny", "corruptions": corruptions}
         states = case_states(tmp_path / folder, task, data, sources, method)
-        return adapt(model, tmp_path / "head.safetensors", sources, data, method, RATES, list(shots), states)
+        return adapt(model, tmp_path / "head.safetensors", sources, data, method, rates, list(shots), states)
 
     return adapt_with
 
@@ -93,6 +94,17 @@ def test_without_training_the_source_model_is_judged(
     test = target_data.examples(target_data.task.targets[0].parts(1)["target_test"], 0)
     assert found.predictions["predicted"].tolist() == predict(classifier, test, preprocess, 64).tolist()
     assert found.predictions["label"].tolist() == test.labels.tolist()
+
+
+def test_a_rate_that_ends_in_nan_is_recorded_and_the_others_go_on(run: Callable) -> None:
+    method = entry(["image", "head"])
+    method["recipe"] |= {"optimizer": "sgd", "clip_norm": None, "epochs": 4}
+    alone, found = run(method, folder="a", rates=[1e-3]), run(method, folder="b", rates=[1e30, 1e-3, 1e30])
+    assert found.trials["validation"].isna().tolist() == [True, False, True]
+    assert found.trials["chosen"].tolist() == [False, True, False]
+    assert found.predictions.equals(alone.predictions)
+    with pytest.raises(UserError, match=r"no rate of surgical\.learning_rates ends in a finite loss"):
+        run(method, folder="c", rates=[1e30])
 
 
 def test_the_rate_that_is_best_on_target_val_is_chosen(run: Callable) -> None:

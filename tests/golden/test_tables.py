@@ -100,7 +100,7 @@ def test_every_table_is_committed(experiment: str) -> None:
 
 
 def test_records_of_these_experiments_are_committed() -> None:
-    assert EXPERIMENTS == ["emoji_full", "smoke"]
+    assert EXPERIMENTS == ["emoji_autoft", "emoji_full", "smoke"]
 
 
 def test_the_smoke_run_has_every_table() -> None:

@@ -21,9 +21,9 @@ def rows(text: str) -> list[list[Row]]:
     return found
 
 
-def made(name: str) -> list[Row]:
-    """Rows of a table of the run."""
-    return rows((DOCS / f"emoji_full/{name}.md").read_text())[0]
+def made(name: str, experiment: str = "emoji_full") -> list[Row]:
+    """Rows of a table of a run."""
+    return rows((DOCS / f"{experiment}/{name}.md").read_text())[0]
 
 
 def effect(first: str, second: str, on: str, task: str = "emoji-style") -> str:
@@ -32,9 +32,20 @@ def effect(first: str, second: str, on: str, task: str = "emoji-style") -> str:
     return next(row["difference"] for row in made("effects") if wanted.items() <= row.items())
 
 
-COMPARED, METHODS, PARTS, TARGETS = rows(TEXT)
+def searched(first: str, second: str, on: str) -> str:
+    """The same for the searches."""
+    wanted = {"model 1": first, "model 2": second, "on": on}
+    return next(row["difference"] for row in made("effects", "emoji_autoft") if wanted.items() <= row.items())
+
+
+COMPARED, METHODS, SEARCHED, PARTS, TARGETS = rows(TEXT)
 CASES = [
     *((row["difference"], effect(row["compared"], row["with"], row["on"])) for row in COMPARED),
+    *(
+        (row[on], searched(row["searched"], row["with"], on))
+        for row in SEARCHED
+        for on in ("ID test", "Average under shift")
+    ),
     *((row[on], effect(row["method"], "FT", on)) for row in METHODS for on in ("ID test", "Average under shift")),
     *(
         (row[kind], effect(row["tuned"], "All", "target_test, 3 shots", task))
@@ -50,7 +61,7 @@ CASES = [
 
 
 def test_all_rows_are_seen() -> None:
-    assert [len(table) for table in (COMPARED, METHODS, PARTS, TARGETS)] == [6, 12, 5, 6]
+    assert [len(table) for table in (COMPARED, METHODS, SEARCHED, PARTS, TARGETS)] == [6, 12, 3, 5, 6]
 
 
 @pytest.mark.parametrize(("said", "found"), CASES)
@@ -59,7 +70,7 @@ def test_a_cell_is_that_of_its_row(said: str, found: str) -> None:
 
 
 def test_every_value_with_an_interval_stands_in_a_table() -> None:
-    tables = [path.read_text() for path in (DOCS / "emoji_full").glob("*.md")]
+    tables = [path.read_text() for name in ("emoji_full", "emoji_autoft") for path in (DOCS / name).glob("*.md")]
     known = {value for text in tables for value in re.findall(BRACKET, text)}
     said = re.findall(BRACKET, re.sub(r"\s+", " ", TEXT))
     assert len(said) > 80

@@ -27,7 +27,8 @@ class Part:
     """Rows of one prepared split: those of one fold under a seed ('train', 'val', 'test', 'anchor'); '' takes all.
 
     Attributes:
-        take: per class only these of its clusters (first, behind the last), with one image each.
+        take: per class only these (first, behind the last): of its clusters, with one image each, on emoji; of its
+            images on published data.
         target: whether the rows are of the target domain, where a task defines one by classes or labels.
     """
 

@@ -60,8 +60,8 @@ How an experiment is merged with `config.yaml`:
 - `run` chooses what is run; `tasks`, `models`, `recipes` and `methods` say what is known and cost nothing by
   themselves.
 
-Unknown keys and names are errors, which name the nearest known one. `snakemake -n` checks a config
-and lists the jobs without running them. `schema.json`, beside this file, is the JSON schema of a *merged* config.
+Unknown keys and names are errors, which name the nearest known one. `snakemake -n` checks a config and lists
+the jobs without running them. `schema.json`, beside this file, is the JSON schema of a *merged* config.
 
 ## A new method needs no code
 

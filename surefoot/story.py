@@ -25,7 +25,7 @@ def build_story(plan: Plan) -> dict[str, Any]:
         "baselines": list(run.baselines),
         "reference": _reference(config),
         "figures": list(plan.figures),
-        "surgical": _surgical(config) | {"choosing": _choosing(plan)},
+        "surgical": _surgical(plan),
         "search": _search(config),
         "tuned": _tuned(config),
         "methods": _method_pages(config) + _space_pages(config),
@@ -114,14 +114,10 @@ def _space_pages(config: Config) -> list[dict[str, str]]:
     return pages
 
 
-def _choosing(plan: Plan) -> list[int]:
-    """Images a class of target_val, over the targets of the run."""
-    return sorted({target.validation for task in plan.config.surgical.tasks for target in plan.tasks[task].targets})
-
-
-def _surgical(config: Config) -> dict[str, Any]:
-    """Tasks with metric and shift, arms, those that train one part, and the one that trains everything."""
-    how, methods = config.surgical, config.methods
+def _surgical(plan: Plan) -> dict[str, Any]:
+    """Tasks with metric and shift, arms, those that train one part, the one that trains everything, and how many images
+    a class choose, over the targets."""
+    config, how, methods = plan.config, plan.config.surgical, plan.config.methods
     plain = {m: methods[m] for m in how.methods if methods[m].rates == "one" and methods[m].objective == {"ce": 1.0}}
     return {
         "tasks": {task: config.tasks[task].metric for task in how.tasks},
@@ -133,6 +129,7 @@ def _surgical(config: Config) -> dict[str, Any]:
         "source": methods[how.source].label,
         "learning_rates": list(how.learning_rates),
         "shots": list(how.shots),
+        "choosing": sorted({target.validation for task in how.tasks for target in plan.tasks[task].targets}),
     }
 
 

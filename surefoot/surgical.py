@@ -176,7 +176,10 @@ class Sources:
         return examples
 
     def adapt(self, case: Case, source: Path, rates: list[float], progress: Resumable) -> dict[str, Any]:
-        """Rows of one case; a finished case is read from its saved state."""
+        """Rows of one case; a finished case is read from its saved state.
+
+        A rate that ends in a loss that is not finite is a trial without a value. Raises UserError where all rates do.
+        """
         if found := progress.load(f"{case}.pt"):
             return found
         train, validation, test = (self.examples(case, f"target_{part}") for part in ("train", "val", "test"))
@@ -186,9 +189,10 @@ class Sources:
         def value(classifier: Classifier) -> float:
             return self.value(predict(classifier, validation, self.preprocess), validation)
 
-        trials, best, predicted, factors, failed = [], -1.0, None, [], ""
+        trials, best, predicted, factors, failure = [], -1.0, None, [], None
         for learning_rate in rates if self.training.train else [0.0]:
             classifier, watched, history = self.load(source), [], None
+            tried = where | {"learning_rate": learning_rate, "images": len(train)}
             if self.training.train:
                 recipe = self.recipe.model_copy(update={"learning_rate": learning_rate})
                 name = f"{self.name} {case} rate {learning_rate:g}"
@@ -196,15 +200,14 @@ class Sources:
                 run = Run(*how, watch=value, quiet=True)
                 try:
                     history = fit(classifier, run)
-                    watched = history.watched
                 except NotFinite as error:  # says something of this rate, and nothing of the others
-                    failed = str(error)
-                    print(failed, flush=True)
+                    failure = error
+                    logger.warning("%s", error)
+                    progress.forget(f"{name}.pt")
+                    trials.append(tried | {"validation": math.nan, "epoch": 0})
+                    continue
                 progress.forget(f"{name}.pt")
-            tried = where | {"learning_rate": learning_rate, "images": len(train)}
-            if self.training.train and not history:
-                trials.append(tried | {"validation": math.nan, "epoch": 0})
-                continue
+                watched = history.watched
             reached = max(watched) if watched else value(classifier)
             trials.append(tried | {"validation": reached, "epoch": watched.index(reached) + 1 if watched else 0})
             if reached > best:
@@ -213,8 +216,8 @@ class Sources:
                 factors = _by_layer(history.factors, classifier, where) if history else []
         if predicted is None:
             raise UserError(
-                f"{case}: no rate of surgical.learning_rates ends in a finite loss; add a lower one. {failed}"
-            )
+                f"{case}: no rate of surgical.learning_rates ends in a finite loss; add a lower one. {failure}"
+            ) from failure
         for number, trial in enumerate(trials):
             trial["chosen"] = number == chosen
         table = where | {

@@ -49,7 +49,7 @@ def build(name: str, entry: EmojiTask) -> Task:
     Shifts: `style` (other drawings), `corrupt` (spoilt images), `subtype` (other subgroups of the same superclass), and
     `flip` (label y becomes C - 1 - y). The last three have targets to adapt to.
     """
-    if entry.shift in ("spurious", "natural"):
+    if entry.shift not in ("style", "corrupt", "subtype", "flip"):
         raise UserError(f"tasks.{name}.shift: {entry.shift} is not known of emoji; use style, corrupt, subtype or flip")
     known = SUPERCLASSES if entry.shift == "subtype" else CLASSES
     classes = tuple(entry.classes or known)

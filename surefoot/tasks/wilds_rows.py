@@ -74,8 +74,8 @@ def iwildcam(split: str, root: Path) -> "pd.DataFrame":
 
 def fmow(split: str, root: Path) -> "pd.DataFrame":
     """Train, id_val and id_test are the official parts before 2013, ood_val is val of 2013 to 2015, ood_test, cut for
-    adaptation, is test from 2016. Images are numbered by the line of the table, in which those of the
-    sequestered part count too."""
+    adaptation, is test from 2016. Images are numbered by the line of the table, in which those of the sequestered part
+    count too."""
     import pandas as pd
 
     path = root / "rgb_metadata.csv"
@@ -134,9 +134,9 @@ def camelyon17(split: str, root: Path) -> "pd.DataFrame":
         group=slides,
     )
     rows = _finished(rows, path, 2, "")
-    # No published set tests hospitals that were trained on: a part of id_val does.
     if split == "ood_test":
         return _pooled(rows)
+    # No published set tests hospitals that were trained on: a part of id_val does.
     return _halves(rows) if split == "id_val" else rows.assign(fold="train" if split == "train" else "")
 
 
@@ -198,7 +198,7 @@ def _three_parts(rows: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _pooled(rows: "pd.DataFrame", least: int = 1) -> "pd.DataFrame":
-    """A fifth of the clusters of each class, but `least`, 'val': labelled images for adaptation; the others 'test'."""
+    """A fifth of the clusters of each class, at least `least`, 'val': labelled for adaptation; the others 'test'."""
     cut = hold_out(rows, POOL, least)
     return rows.assign(fold=cut["fold"].map({"val": "val", "train": "test"}))
 

@@ -26,29 +26,25 @@ def made(name: str, experiment: str = "emoji_full") -> list[Row]:
     return rows((DOCS / f"{experiment}/{name}.md").read_text())[0]
 
 
-def effect(first: str, second: str, on: str, task: str = "emoji-style") -> str:
-    """The difference that the table of effects gives for two models."""
-    wanted = {"model 1": first, "model 2": second, "on": on, "task": task}
-    return next(row["difference"] for row in made("effects") if wanted.items() <= row.items())
-
-
-def searched(first: str, second: str, on: str) -> str:
-    """The same for the searches."""
-    wanted = {"model 1": first, "model 2": second, "on": on}
-    return next(row["difference"] for row in made("effects", "emoji_autoft") if wanted.items() <= row.items())
+def effect(first: str, second: str, on: str, experiment: str = "emoji_full", **where: str) -> str:
+    """The difference that the table of effects gives for two models, not that of two gains."""
+    wanted = {"model 1": first, "model 2": second, "on": on, **where}
+    kept = [row for row in made("effects", experiment) if "minus" not in row["effect"]]
+    [found] = [row["difference"] for row in kept if wanted.items() <= row.items()]
+    return found
 
 
 COMPARED, METHODS, SEARCHED, PARTS, TARGETS = rows(TEXT)
 CASES = [
     *((row["difference"], effect(row["compared"], row["with"], row["on"])) for row in COMPARED),
     *(
-        (row[on], searched(row["searched"], row["with"], on))
+        (row[on], effect(row["searched"], row["with"], on, "emoji_autoft"))
         for row in SEARCHED
         for on in ("ID test", "Average under shift")
     ),
     *((row[on], effect(row["method"], "FT", on)) for row in METHODS for on in ("ID test", "Average under shift")),
     *(
-        (row[kind], effect(row["tuned"], "All", "target_test, 3 shots", task))
+        (row[kind], effect(row["tuned"], "All", "target_test, 3 shots", task=task))
         for row in PARTS
         for kind, task in TITLES.items()
     ),

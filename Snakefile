@@ -21,10 +21,10 @@ include: "rules/finetune.smk"
 include: "rules/evaluate.smk"
 include: "rules/search.smk"
 include: "rules/surgical.smk"
-include: "rules/tune.smk"
 include: "rules/theory.smk"
 include: "rules/export.smk"
 include: "rules/report.smk"
+include: "rules/tune.smk"
 
 
 keep_parsed()

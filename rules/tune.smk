@@ -44,6 +44,7 @@ rule tuning_table:
         runtime=10,
     params:
         eval_set=PLAN.config.tuning.eval_set,
+        labels=STORY["labels"],
         code=code_digest("make_tuning_table"),
     message:
         "Make the table of what tuning tried and chose"

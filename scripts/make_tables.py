@@ -14,4 +14,4 @@ if "snakemake" in globals():
     with job(snakemake):
         records = snakemake.input
         tables = build_tables({kind: paths(records.get(kind, [])) for kind in KINDS}, snakemake.params.story)
-        write_tables(tables, snakemake.params.story["titles"], paths(snakemake.output.tables)[0].parent)
+        write_tables(tables, snakemake.params.story, paths(snakemake.output.tables)[0].parent)

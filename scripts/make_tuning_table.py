@@ -24,4 +24,4 @@ if "snakemake" in globals():
             )
         trials = pd.concat([read_records(path) for path in paths(snakemake.input.trials)], ignore_index=True)
         table = tuning_table(trials, snakemake.params.eval_set)
-        write_tables({"tuning": table}, {}, Path(snakemake.output.table).parent)
+        write_tables({"tuning": table}, {"labels": snakemake.params.labels}, Path(snakemake.output.table).parent)

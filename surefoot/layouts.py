@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -114,6 +115,8 @@ LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
 }
 
 
+LONG_TEXT, LINE = 40, 90  # characters of a cell that is broken in LaTeX, and about those of a line
+
 HEADS = {  # column of a tidy table -> what is printed above it
     "eval_set": "set",
     "search_seed": "search",
@@ -128,27 +131,37 @@ HEADS = {  # column of a tidy table -> what is printed above it
 }
 
 
-def layout(name: str, table: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
+def layout(name: str, table: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
     """The printed form of a tidy table: columns that say the same in every row are dropped.
 
-    `titles` are the printed names of eval sets.
+    Of the story it reads `titles`, the printed names of eval sets, and `labels`, those of methods and spaces; only the
+    table of methods keeps their keys, beside the labels.
     """
     if "eval_set" in table:
-        table = table.assign(eval_set=table["eval_set"].replace(titles))
+        table = table.assign(eval_set=table["eval_set"].replace(story.get("titles", {})))
     printed = LAYOUTS[name](table)
+    if name != "methods":
+        named = [column for column in ("method", "space") if column in printed]
+        printed = printed.assign(**{key: [_label(k, story.get("labels", {})) for k in printed[key]] for key in named})
     same = [
         column
         for column in ("task", "model", "shots", "metric")
         if column in printed and printed[column].nunique() == 1
     ]
-    named = {} if "method" in printed else {"label": "method"}
-    return printed.drop(columns=same).rename(columns=HEADS | named)
+    heads = HEADS if "method" in printed else HEADS | {"label": "method"}
+    return printed.drop(columns=same).rename(columns=heads)
 
 
-def write_tables(tables: dict[str, pd.DataFrame], titles: dict[str, str], folder: Path) -> None:
-    """Write every table as CSV (tidy), Markdown and LaTeX (printed)."""
+def _label(key: str, labels: dict[str, str]) -> str:
+    """The printed name of a method or space; of `autoft@search-0`, with its search."""
+    name, _, search = key.partition("@")
+    return labels.get(name, name) + (f", {search.replace('-', ' ')}" if search else "")
+
+
+def write_tables(tables: dict[str, pd.DataFrame], story: dict[str, Any], folder: Path) -> None:
+    """Write every table as CSV (tidy), Markdown and LaTeX (printed in the words of the story, see `layout`)."""
     for name, table in tables.items():
-        printed = layout(name, table, titles).fillna("")
+        printed = layout(name, table, story).fillna("")
         with atomic(folder / f"{name}.csv") as partial:
             table.to_csv(partial, index=False, float_format="%.6g")
         with atomic(folder / f"{name}.md") as partial:
@@ -163,7 +176,16 @@ def to_latex(printed: pd.DataFrame) -> str:
     short = printed.map(lambda cell: f"{cell:g}" if isinstance(cell, float) and len(str(cell)) > 8 else str(cell))
     escaped = short.map(_escape)
     escaped.columns = [_escape(str(column)) for column in printed.columns]
-    return escaped.to_latex(index=False, column_format="l" * len(printed.columns))
+    return escaped.to_latex(index=False, column_format=_column_format(short))
+
+
+def _column_format(cells: pd.DataFrame) -> str:
+    """A line a cell; columns of long texts are broken, and share the width that a page has left, by their lengths."""
+    longest = {name: max([len(str(name)), *map(len, cells[name])]) for name in cells}
+    broken = {name: length for name, length in longest.items() if length > LONG_TEXT}
+    left = max(LINE - sum(longest.values()) + sum(broken.values()), LINE // 2) / LINE
+    shares = {name: left * length**0.5 / sum(n**0.5 for n in broken.values()) for name, length in broken.items()}
+    return "".join(f"p{{{shares[name]:.2f}\\linewidth}}" if name in shares else "l" for name in cells)
 
 
 _LATEX = {

@@ -68,7 +68,7 @@ def write_report(
     html = environment.get_template("report.html.j2").render(
         story=story,
         titles=TABLE_TITLES,
-        tables={name: _html(layout(name, _numbers(frame), story["titles"])) for name, frame in frames.items()},
+        tables={name: _html(layout(name, _numbers(frame), story)) for name, frame in frames.items()},
         figures={path.stem: _inline(path) for path in figures},
         sheets={path.stem.removeprefix("contact-"): _inline(path) for path in sheets},
         cards={path.stem.removeprefix("task-"): path.read_text(encoding="utf-8") for path in cards},

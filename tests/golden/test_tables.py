@@ -66,7 +66,7 @@ def make_tables(experiment: str, folder: Path) -> dict[str, Any]:
         none: dict = {kind: [] for kind in KINDS}
         tables = build_tables(none | {kind: [records / path for path in paths] for kind, paths in files.items()}, story)
     filled = {name: tables[name] for name in NAMES if name in tables and len(tables[name])}
-    write_tables(filled, story["titles"], folder)
+    write_tables(filled, story, folder)
     return story
 
 

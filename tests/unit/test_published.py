@@ -392,7 +392,7 @@ def test_the_printed_form() -> None:
         ROW._replace(value=81.3, std=0.2, spread="std"),
         ROW._replace(eval_set="mean:id_test+r+v2", value=72.9),
     ]
-    printed = layout("comparison", compare(MAIN, NONE, published, RULE), {"id_test": "ID test"})
+    printed = layout("comparison", compare(MAIN, NONE, published, RULE), {"titles": {"id_test": "ID test"}})
     assert printed.to_dict("records") == [
         {"method": "FT", "test set": "ID test", "ours": "81.0 [80.5, 81.5]", "published": "81.3 ± 0.2"}
         | {"difference": "-0.3", "verdict": "inside our interval", "verification": "verified"}
@@ -458,7 +458,7 @@ def test_table_figure_and_report_from_records(tmp_path: Path) -> None:
     )
     given = {kind: [records / path for path in files.get(kind, [])] for kind in ("metrics", "predictions")}
     tables = build_tables({kind: [] for kind in KINDS} | given | {"published": [numbers]}, story)
-    write_tables({name: tables[name] for name in ("metrics", "comparison")}, story["titles"], tmp_path)
+    write_tables({name: tables[name] for name in ("metrics", "comparison")}, story, tmp_path)
     found = pd.read_csv(tmp_path / "comparison.csv")
     found = found[found["published"].notna()]
     assert list(found["verdict"]) == ["inside our interval", "outside", "not verified"]

@@ -127,7 +127,7 @@ def test_shifted_sets_of_all_tasks_by_hand(results: Results) -> None:
     expected = [percent(r) for r in ((0, 1), (1, 0), (0, 0), (1, 0))]
     assert list(fine_tuned["value"]) == pytest.approx([*expected, np.mean(expected)], rel=1e-5)
     assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
-    shown = layout("shifts", table, {"line": "Line"})
+    shown = layout("shifts", table, {"titles": {"line": "Line"}})
     assert list(shown.columns) == ["method", "toy: Line", "toy: glyph", "other: Line", "other: glyph", AVERAGE]
     assert len(shown) == 4
     assert fine_tuned["alpha"].isna().tolist() == [False] * 4 + [True]
@@ -249,6 +249,24 @@ def test_latex_escapes_every_special_character() -> None:
     assert r"a\_b" in text
     assert r"50 \% \& \$5 \#1 \{x\} \textasciitilde{} \textasciicircum{} back\textbackslash{}slash" in text
     assert text.startswith(r"\begin{tabular}{l}") and r"\toprule" in text
+
+
+def test_long_texts_are_broken_in_latex_and_share_what_the_line_has_left() -> None:
+    table = pd.DataFrame({"a": ["x" * 10], "b": ["words " * 50], "c": ["y" * 35], "d": ["words " * 50]})
+    assert to_latex(table).startswith(r"\begin{tabular}{lp{0.25\linewidth}lp{0.25\linewidth}}")
+    assert to_latex(table[["a", "b"]]).startswith(r"\begin{tabular}{lp{0.89\linewidth}}")
+
+
+def test_printed_tables_name_methods_and_spaces_by_their_labels() -> None:
+    story = {"labels": {"ft": "FT", "autoft": "AutoFT"}}
+    table = pd.DataFrame(
+        {"method": ["ft", "autoft@search-0", "other"], "space": ["autoft", "autoft", "x"], "n": [1, 2, 3]}
+    )
+    printed = layout("cost", table, story)
+    assert list(printed["method"]) == ["FT", "AutoFT, search 0", "other"]
+    assert list(printed["space"]) == ["AutoFT", "AutoFT", "x"]
+    assert list(layout("methods", table, story)["method"]) == list(table["method"])
+    assert list(table["method"]) == ["ft", "autoft@search-0", "other"]
 
 
 def test_tables_are_written_in_three_forms_and_read_back(results: Results, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from surefoot.objective import Context, Objective  # noqa: E402
 from surefoot.proposals import propose  # noqa: E402
 from surefoot.search import BATCH, Arena  # noqa: E402
 from surefoot.tasks import load_task  # noqa: E402
+from surefoot.trials import changes  # noqa: E402
 
 MODEL = ROOT / "results/models/emoji-clip"
 HEAD = ROOT / "results/zeroshot/emoji-style/emoji-clip/head.safetensors"
@@ -101,7 +102,7 @@ def main(trials: int, space: str) -> None:
     splits = [str(ROOT / file) for file in plan.splits(cell)]
     begin = time.perf_counter()
     data = Data(load_task(plan.task_entry(cell)), split_folders(splits))
-    arena = Arena(MODEL, HEAD, data, Searches(plan).space_entry(cell), None, 0)
+    arena = Arena(MODEL, HEAD, data, Searches(plan).search_entry(cell), None, 0)
     start_up = time.perf_counter() - begin + seconds(lambda: arena.images)
     steps = arena.space["trial"]["steps"]
     proposals = propose(arena.dimensions, "random", 0, [], trials + 1)
@@ -110,7 +111,8 @@ def main(trials: int, space: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = Files(arena.examples, Path(folder) / "train"), Files(arena.validation, Path(folder) / "validation")
         for number, proposal in enumerate(proposals[:trials]):
-            settings = {**arena.space["trial"], **proposal}
+            own = changes(arena.dimensions, proposal, "trials")
+            settings = {**arena.space["trial"], **{key: value for key, value in own.items() if key != "seed"}}
             double = settings | {"steps": 2 * steps}
             whole.append(seconds(lambda n=number, p=proposal: arena.run(n, p)))
             twice.append(seconds(lambda n=number, s=double: arena.train(s, n, {})))

@@ -36,7 +36,7 @@ rule search:
         runtime=1440,
     params:
         task=PLAN.task_entry,
-        space=SEARCHES.space_entry,
+        space=SEARCHES.search_entry,
         rounds=SEARCHES.numbers,
         shards=PLAN.config.search.shards,
         code=code_digest("search"),
@@ -93,7 +93,8 @@ rule learn:
         mem_mb=LIGHT_MB,
         runtime=10,
     params:
-        space=SEARCHES.space_entry,
+        space=SEARCHES.search_entry,
+        trials=PLAN.config.search.trials,
         code=code_digest("learn"),
     message:
         "Learn the objective of {wildcards.space} on {wildcards.task}, seed {wildcards.search_seed}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from surefoot.files import read_json, write_json
 from surefoot.job import job, paths
 from surefoot.records import total_cost, versions
-from surefoot.trials import read_trials, write_objective, write_trials
+from surefoot.trials import complete, read_trials, write_objective, write_trials
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 if "snakemake" in globals():
     with job(snakemake):
         space, out, wildcards = snakemake.params.space, snakemake.output, snakemake.wildcards
-        trials = read_trials(paths(snakemake.input.trials))
+        trials = complete(read_trials(paths(snakemake.input.trials)), snakemake.params.trials)
         meters = [read_json(path) for path in paths(snakemake.input.meters)]
         about = {"task": wildcards.task, "model": wildcards.model, "search_seed": int(wildcards.search_seed)}
         images = {key: meters[0][key] for key in ("training_images", "validation_images")}

@@ -177,12 +177,6 @@ def _searches(config: "Config") -> Iterator[str]:
     from surefoot.config import changed
 
     search = config.search
-    if search.spaces:
-        folds = [sum(seed % 3 == fold for seed in search.seeds) for fold in range(3)]
-        if len(set(filter(None, folds))) > 1:
-            yield f"search.seeds: {search.seeds} are {folds} searches on the three folds; give each equally many"
-        if missing := sorted({seed % 3 for seed in search.seeds} - {seed % 3 for seed in config.seeds}):
-            yield f"search.seeds: no seed of the run is on fold {missing[0]}, so nothing to compare with"
     for name in search.spaces:
         if name in config.methods:
             yield f"spaces.{name}: there is a method of this name; choose another"
@@ -192,6 +186,11 @@ def _searches(config: "Config") -> Iterator[str]:
             yield (
                 f"spaces.{name}: {space.method} starts from {base}, which is trained for the seeds of the run only: "
                 "search.seeds must be among them and search.final_seeds 1"
+            )
+        if config.methods[space.method].tpgm:
+            yield (
+                f"spaces.{name}.method: {space.method} projects its final weights (tpgm), which trials would not; "
+                "search around a method without it"
             )
         if space.learned:  # what else could be wrong with it is wrong with the space that searches
             yield from _learned_elsewhere(config, name)

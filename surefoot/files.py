@@ -22,6 +22,10 @@ class UserError(Exception):
     """A mistake or a broken file that the user can mend; the message names it and says what to do next."""
 
 
+class BadValues(UserError):
+    """Values that were tried have no meaning or end in NaN: they are to blame, not files, hardware or the config."""
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` when the block ends well, delete it otherwise.

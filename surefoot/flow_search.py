@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from surefoot.config import changed
 from surefoot.flow import Plan
-from surefoot.spaces import Search, Space, dumped
+from surefoot.spaces import SEARCH_SEEDS, Search, Space, dumped
 
 FOLDER = "results/search/{task}/{model}/{space}/search-{search_seed}"
 
@@ -43,6 +44,17 @@ class Searches:
             "task_metric": task.metric,
             **space.model_dump(include={"sampler", "eval_set", "images", "balanced", "changed", "trial", "final"}),
         }
+
+    def search_entry(self, wildcards: Any) -> dict[str, Any]:
+        """What the trials read of `space_entry`: without what their own settings replace and the final run alone reads,
+        so that trials are kept where only that changes."""
+        entry = self.space_entry(wildcards)
+        own = entry["trial"] | {"keep": "last"}
+        training, recipe = changed(entry["training"], entry["recipe"], own, f"spaces.{wildcards.space}.trial")
+        if recipe.steps and not {"steps", "epochs"} & set(entry["dimensions"]):
+            recipe = recipe.model_copy(update={"epochs": 1})
+        found = entry | {"training": training.model_dump(), "recipe": recipe.model_dump()}
+        return {key: value for key, value in found.items() if key not in ("final", "task_metric")}
 
     def trial_files(self, folder: str, rounds: range | None = None) -> list[str]:
         """Records of the trials of some rounds of a search, or of all."""
@@ -89,8 +101,7 @@ class Searches:
 
     def final_seeds(self, search_seed: int) -> list[int]:
         """Seeds of a search's final runs: the search's own first, all on its fold and none another search's."""
-        step = 3 * (max(self.how.seeds) // 3 + 1)
-        return [search_seed + step * k for k in range(self.how.final_seeds)]
+        return [search_seed + SEARCH_SEEDS * k for k in range(self.how.final_seeds)]
 
     @property
     def run_seeds(self) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from surefoot.files import UserError
+from surefoot.files import BadValues, UserError
 from surefoot.objective import MIXES_IMAGES, Context, Objective
 
 logger = logging.getLogger(__name__)
@@ -40,8 +40,8 @@ class Gradients:
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss of a step and each term's value, detached; `context` makes that of some positions of the batch.
 
-        Raises UserError where nothing that is trained enters the loss, and where a step that does not fit must stay
-        whole because of a term that compares images, or a batch norm.
+        Raises BadValues where nothing that is trained enters the loss, UserError where a step that does not fit must
+        stay whole because of a term that compares images, or a batch norm.
         """
         while True:
             try:
@@ -70,7 +70,7 @@ class Gradients:
             share = (min(first + size, images) - first) / images
             loss, values = self.objective(context(slice(first, first + size)))
             if not loss.requires_grad:
-                raise UserError(f"{self.name}: no term of the objective depends on what is trained")
+                raise BadValues(f"{self.name}: no term of the objective depends on what is trained")
             (loss * share).backward()
             total = total + loss.detach() * share
             sums = {term: sums.get(term, 0) + value * share for term, value in values.items()}

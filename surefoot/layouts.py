@@ -72,7 +72,12 @@ def _layout_trials(table: pd.DataFrame) -> pd.DataFrame:
     found = table.groupby(["task", "model", "space", "search_seed"], sort=False).agg(
         trials=("number", "size"), done=("done", "sum"), best=("score", "max"), median=("score", "median")
     )
-    return found.round(1).reset_index()
+    return found.map(_digits).reset_index()
+
+
+def _digits(number: float) -> float:
+    """Four digits: scores are percent, or nats of a cross-entropy."""
+    return float(f"{number:.4g}")
 
 
 LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
@@ -109,7 +114,7 @@ LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
         .rename_axis(columns=None)
     ),
     "lengths": lambda table: table.round(2),
-    "without": lambda table: table.round(1),
+    "without": lambda table: table.map(lambda cell: _digits(cell) if isinstance(cell, float) else cell),
     "comparison": printed,
     "tuning": lambda table: table.drop(columns="point").round(1),
 }

@@ -134,11 +134,14 @@ def export_studies(searches: list[list[Trial]], spaces: dict[str, dict[str, Any]
 def importances(trials: list[Trial], space: dict[str, Any]) -> dict[str, float]:
     """Relative importance of each dimension for the scores (fANOVA), largest first; they sum to 1.
 
-    Its variance is that of a model of the scores, so noise does not show.
-
-    Dimensions that some trials lack (optional ones) are left out, as Optuna does. Empty for fewer than two scores.
+    Its variance is that of a model of the scores, so noise does not show. Optuna leaves out what some trials lack; here
+    an optional dimension that is off counts as its lowest value (its first choice), and `<key>?`, whether it is on, is
+    a dimension of its own. Empty for fewer than two scores.
     """
-    study = as_study(trials, dimensions_of(space), "importances")
+    free = distributions(dimensions_of(space))
+    lowest = {key: d.choices[0] if isinstance(d, CategoricalDistribution) else d.low for key, d in free.items()}
+    filled = [trial | {"proposal": lowest | trial["proposal"]} for trial in trials]
+    study = as_study(filled, dimensions_of(space), "importances")
     if len({trial["score"] for trial in trials if trial["state"] == "done"}) < 2:
         return {}
     return optuna.importance.get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))

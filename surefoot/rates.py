@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from surefoot import config
-from surefoot.files import UserError
+from surefoot.files import BadValues, UserError
 from surefoot.layers import layers, named
 
 Factors = dict[str, float]
@@ -39,7 +39,7 @@ class Rates:
         if isinstance(self.how, dict):
             found = self.per_part(self.how, "rates")
             if not any(found.values()):
-                raise UserError(f"{self.entry}.rates: every factor is 0, so nothing would be trained")
+                raise BadValues(f"{self.entry}.rates: every factor is 0, so nothing would be trained")
             return found
         return {
             "one": lambda: dict.fromkeys(self.trained, 1.0),

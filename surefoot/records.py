@@ -55,7 +55,6 @@ def total_cost(meters: list[dict[str, Any]]) -> dict[str, Any]:
         "images_per_second": round(images / seconds, 1) if seconds else 0.0,
         "peak_memory_mb": max(meter["peak_memory_mb"] for meter in meters),
         "device": meters[0]["device"],
-        "resumed": any(meter["resumed"] for meter in meters),
         "jobs": len(meters),
         "steps": sum(meter["steps"] for meter in meters),
     }

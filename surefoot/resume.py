@@ -49,9 +49,10 @@ class Resumable:
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self.folder = folder
         mark = folder / "fingerprint"
-        if folder.exists() and (not mark.is_file() or mark.read_text() != fingerprint):
+        states = any(folder.glob("*.pt"))
+        if mark.read_text() != fingerprint if mark.is_file() else states:
             shutil.rmtree(folder)
-        self.resumed = any(folder.glob("*.pt"))
+        self.resumed = states and folder.exists()
         with atomic(mark) as partial:
             partial.write_text(fingerprint)
 

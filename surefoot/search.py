@@ -4,6 +4,8 @@ Model, data and validation images are loaded once; weights are set back in place
 """
 
 import math
+import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +21,7 @@ from surefoot.clip import CONFIG, WEIGHTS, Preprocess, load_state
 from surefoot.data import Data, Examples
 from surefoot.device import pick_device
 from surefoot.evaluate import METRICS, Scored
-from surefoot.files import UserError, digest_of, write_json
+from surefoot.files import BadValues, UserError, digest_of, write_json
 from surefoot.finetune import start_classifier
 from surefoot.images import Crops
 from surefoot.proposals import propose
@@ -28,10 +30,13 @@ from surefoot.references import References
 from surefoot.resume import Resumable, fingerprint, state_folder
 from surefoot.roles import VALIDATION_ROLES
 from surefoot.seeds import derive, numpy_stream, stream_seed, torch_stream
+from surefoot.spaces import Dimension
 from surefoot.train import Run, fit
 from surefoot.trials import Trial, changes, dimensions_of, read_trials, write_trials
 
 LOWER_IS_BETTER = ("nll", "ece")
+SPENT = ("steps", "images", "seconds", "cpu_seconds")
+TAKES_MEMORY = ("batch_size", "precision")  # dimensions with which a trial can need more memory than the method itself
 BATCH = 256
 
 
@@ -73,7 +78,7 @@ class Arena:
         self, model: Path, head: Path, data: Data, space: dict[str, Any], base: Path | None, seed: int
     ) -> None:
         """Args: space: what a job is given of the space's entry, see `flow.Plan.space_entry`; seed: of the search."""
-        self.model, self.steps = model, 0
+        self.model, self.encoded, self.spent = model, {}, Counter()
         read = (model / CONFIG, model / WEIGHTS, head, *([base] if base else []))
         self.digests = [data.digests, *(digest_of(file) for file in read)]
         self.data, self.space, self.seed, self.device = data, space, seed, pick_device()
@@ -120,10 +125,11 @@ class Arena:
             yield self.preprocess.normalise(augment(self.preprocess.scale(batch), how, stream))
 
     def run(self, number: int, proposal: dict[str, Any]) -> Trial:
-        """One trial: the start, a few steps, a score. What goes wrong is part of the record."""
+        """One trial: the start, a few steps, a score, what it cost. What goes wrong is part of the record."""
         changed = changes(self.dimensions, proposal, "trials")
-        before = self.steps
+        before, wall, cpu = self.spent.copy(), time.perf_counter(), time.process_time()
         score, reason = self.attempt(changed, number, self.space["trial"])
+        self.spent += {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
         return {
             "number": number,
             "proposal": proposal,
@@ -131,30 +137,35 @@ class Arena:
             "state": "failed" if reason else "done",
             "score": score,
             "reason": reason,
-            "steps": self.steps - before,
+            "cost": {key: self.spent[key] - before[key] for key in SPENT},
         }
 
     def attempt(self, changed: dict[str, Any], number: int, settings: dict[str, Any]) -> tuple[float, str]:
         """Score of a run on the validation images, higher is better; NaN and the reason where it failed.
 
-        Raises UserError when the GPU has no memory left: another GPU would not fail, so it says nothing of the trial.
+        What says nothing of the values ends the job, so that it is tried again by the next: an image that cannot be
+        read, a part that the model lacks. Raises UserError also when the GPU has no memory left, where no value asked
+        for more than the method itself: another GPU would not fail.
         """
         try:
             self.train(changed, number, settings)
             score = self.evaluate(number)
             if not math.isfinite(score):
-                raise UserError("the score is not finite")
+                raise BadValues("the score is not finite")
             return score, ""
-        except UserError as error:
+        except BadValues as error:
             return math.nan, str(error)
         except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            if any(isinstance(self.dimensions.get(key), Dimension) for key in TAKES_MEMORY):
+                return math.nan, f"no memory left on the GPU ({error})"
             raise UserError(
                 f"spaces.{self.space['name']}: trial {number} does not fit into the memory of the GPU; lower "
                 f"batch_size, or use a larger GPU; finished trials are kept ({error})"
             ) from error
 
     def train(self, changed: dict[str, Any], number: int, settings: dict[str, Any]) -> None:
-        """Leave the classifier as a run from the start ends. Raises UserError for values without meaning."""
+        """Leave the classifier as a run from the start ends. Raises BadValues for values without meaning."""
         own = {key: value for key, value in changed.items() if key != "seed"}
         where = f"spaces.{self.space['name']}"
         try:
@@ -162,22 +173,23 @@ class Arena:
             settings = {**settings, **own, "keep": "last"}
             training, recipe = config.changed(self.space["training"], self.space["recipe"], settings, where)
         except ValueError as error:
-            raise UserError(str(error)) from None
+            raise BadValues(str(error)) from None
         self.classifier.load_state_dict(self.start)
         seed = stream_seed(self.seed, changed)
         self.references.options, self.references.seed = training.options, seed
-        self.steps += recipe.steps or recipe.epochs * math.ceil(len(self.examples) / recipe.batch_size)
+        steps = recipe.steps or recipe.epochs * math.ceil(len(self.examples) / recipe.batch_size)
+        self.spent += {"steps": steps, "images": steps * min(recipe.batch_size, len(self.examples))}
         name = f"{self.space['name']} trial {number}"
         how = (training, recipe, self.examples, self.preprocess, self.references, seed, None, name)
-        fit(self.classifier, Run(*how, quiet=True, section="spaces"))
+        fit(self.classifier, Run(*how, quiet=True, section="spaces", encoded=self.encoded))
 
     @torch.no_grad()
     def evaluate(self, number: int) -> float:
-        """Value of the classifier as it is. Raises UserError where it has none: the last step can end in NaN."""
+        """Value of the classifier as it is. Raises BadValues where it has none: the last step can end in NaN."""
         labels = torch.from_numpy(self.validation.labels).to(self.device)
         logits = torch.cat([self.classifier(batch) for batch in self.views(number)])
         if not torch.isfinite(logits).all():
-            raise UserError("the logits are not finite; lower the learning_rate or the weights of the terms")
+            raise BadValues("the logits are not finite; lower the learning_rate or the weights of the terms")
         log_p = logits.log_softmax(-1)
         confidence, predicted = log_p.max(-1)
         label = log_p.gather(1, labels[:, None])[:, 0]
@@ -235,10 +247,11 @@ def search(
         mark: of the search, see `Arena.mark`.
         history: records of the rounds before the first output's.
         outputs: records to write, named round-{k}/shard-{i}.parquet; one shard of one round, or all rounds in order.
-        meter: what the job cost.
+        meter: what the trials cost, those included that an interrupted job had run.
     """
-    past, steps = read_trials(history, mark), 0
-    progress = Resumable(state_folder(meter), mark)
+    past, run = read_trials(history, mark), []
+    # One for all shards, so that another number of them keeps what is there; and one for each config, code and data.
+    progress = Resumable(state_folder(meter.parent.parent) / mark[:16], mark)
     with metered(0) as cost:
         for output, (first, behind) in zip(outputs, rounds, strict=True):
             k, shard = (int(name.partition("-")[2]) for name in (output.parent.name, output.stem))
@@ -247,9 +260,11 @@ def search(
             found = [t | {"round": k} for t in run_round(arena, range(first, behind), mine, past, progress, bar)]
             columns = {"task": arena.data.task.name, "model": arena.model.name, "space": arena.space["name"]}
             write_trials(output, found, mark, **columns, search_seed=arena.seed)
-            past += found
-            steps += sum(trial["steps"] for trial in found)
+            past, run = past + found, run + found
+    total = {key: sum(trial["cost"][key] for trial in run) for key in SPENT}
+    for key in ("seconds", "cpu_seconds"):  # with those of trials that were run before this job was interrupted
+        cost[key] = round(cost[key] + total[key] - arena.spent[key], 3)
+    cost["images_per_second"] = round(total["images"] / cost["seconds"], 1)
     images = {"training_images": len(arena.examples), "validation_images": len(arena.validation)}
-    cost["images_per_second"] = round(arena.steps * arena.space["recipe"]["batch_size"] / cost["seconds"], 1)
-    write_json(meter, cost | images | {"steps": steps, "resumed": progress.resumed})
+    write_json(meter, cost | images | {"steps": total["steps"]})
     # The trials' states stay: a search with more trials goes on behind them.

@@ -18,7 +18,13 @@ def history_points(trials: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
 
 
 def draw_history(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
-    """Scores of the trials with the running best of every search, a panel per space."""
+    """Scores of the trials with the running best of every search, a panel per space.
+
+    A cross-entropy has no lower end, and a few bad trials would press all others into a line: they are left out.
+    """
+    best, middle = points["score"].max(), points["score"].median()
+    floor = best - 6 * (best - middle) if best < 0 else -np.inf
+    cut = (points["score"] < floor).any()
     figure, shown = panels(points.groupby([*CELL, "space"], sort=False), 3.6, 3.0, sharey=True)
     for ((task, model, space), rows), axis in shown:
         seeds = list(dict.fromkeys(rows["search_seed"]))
@@ -26,8 +32,10 @@ def draw_history(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
             axis.plot(search["number"], search["score"], "o", color=colour, markersize=2.5, alpha=0.45)
             axis.step(search["number"], search["best"], where="post", color=colour, linewidth=1.6)
         where = "" if points[CELL].drop_duplicates().shape[0] == 1 else f"\n{task}, {model}"
-        metric = story["search"]["spaces"][space]["eval_set"]
-        axis.set(title=story["labels"][space] + where, xlabel="trial", ylabel=f"score on {metric}")
+        on = story["search"]["spaces"][space]["eval_set"]
+        axis.set(title=story["labels"][space] + where, xlabel="trial", ylabel=f"score on {on}")
+        if cut:
+            axis.set(ylim=(floor, best + 0.05 * (best - floor)), ylabel=f"score on {on} (lowest left out)")
         axis.grid(True)
     return figure
 
@@ -123,6 +131,6 @@ def draw_without(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
         axis.plot(rows["difference"], rows["without"].map(terms.index), "o", color="0.25", markersize=3)
         axis.set_yticks(range(len(terms)), terms)
         axis.axvline(0, color="0.3", linewidth=0.8)
-        axis.set(title=f"{story['labels'][space]}, without", xlabel="points on validation images")
+        axis.set(title=f"{story['labels'][space]}, without", xlabel="change of the score on validation images")
         axis.grid(True, axis="x")
     return figure

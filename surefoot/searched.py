@@ -19,7 +19,7 @@ KEYS = ["task", "model", "space", "search_seed"]
 def searched_systems(results: Results) -> list[System]:
     """Zero-shot and FT at its recipe, on the folds of the searches; then every searched method, alone and with WiSE."""
     story, fixed = results.story, results.story["fixed_alpha"]
-    seeds = set(story["search"]["compared_seeds"])
+    seeds = set(story["search"]["compared_seeds"][results.task])
 
     def known(method: str, alpha: float) -> System:
         per_seed = {seed: a for seed, a in results.constant(method, alpha).items() if seed in seeds}
@@ -163,7 +163,7 @@ def lengths_table(files: list[Path]) -> pd.DataFrame:
 
     Per search and number of steps: rank correlation of the scores (Spearman), and the full-run score of the proposal
     that the short runs put first, beside the best full-run score. A run that failed ranks last: it counts as the worst
-    that its search saw (0 where no run of that length ended, and there is no correlation then).
+    that its search saw (without a value where no run of that length ended, and there is no correlation then).
     """
     rows = []
     for path in files:
@@ -173,7 +173,7 @@ def lengths_table(files: list[Path]) -> pd.DataFrame:
         for steps in (column for column in wide if column):
             both = wide[[steps, 0]]
             ranks = both.fillna(-math.inf).rank()
-            both = both.fillna(both.min()).fillna(0.0)
+            both = both.fillna(both.min())
             rows.append(
                 about
                 | {"steps": int(steps), "proposals": len(both), "correlation": ranks[steps].corr(ranks[0])}

@@ -8,6 +8,8 @@ SamplerName = Literal["tpe", "random", "qmc"]
 MetricName = Literal["top1", "mean_per_class", "macro_f1", "worst_group", "all_frames", "nll", "ece"]
 SAMPLER_NAMES: tuple[str, ...] = get_args(SamplerName)
 
+SEARCH_SEEDS = 3000  # they lie below; a multiple of three, so that seeds this far apart are on the same fold
+
 # A dot would clash with what the workflow appends, as in ft.pair.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_@-]*$")]
 Scalar = bool | int | float | str | None
@@ -119,8 +121,11 @@ class Space(Section):
 
     @model_validator(mode="after")
     def _free(self) -> "Space":
-        if not any(isinstance(dimension, Dimension) for dimension in self.dimensions.values()):
+        free = [dimension for dimension in self.dimensions.values() if isinstance(dimension, Dimension)]
+        if not free:
             raise ValueError("every dimension is pinned, so there is nothing to search")
+        if not any(dimension.use in ("both", "trials") for dimension in free):
+            raise ValueError("no dimension is used by the trials, so there is nothing to search")
         if isinstance(self.dimensions.get("seed"), float):
             raise ValueError("dimensions.seed: leave it out to search with the run's own seed")
         return self
@@ -162,7 +167,7 @@ class Search(Section):
     reference: Name | None = Field(
         None, description="Entry of search.spaces that the others are compared with; null: the last that searches."
     )
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+    seeds: list[Annotated[int, Field(ge=0, lt=SEARCH_SEEDS)]] = Field(
         default=[0],
         min_length=1,
         description="Search seeds. On tasks with folds, search s and its final runs use fold s mod 3, so that what is "
@@ -171,10 +176,11 @@ class Search(Section):
     final_seeds: int = Field(
         1,
         gt=0,
-        description="Final runs of every search, with different seeds on its fold; the first "
-        "has the seed of the search, so it begins with the order and the changes of images that the trials saw.",
+        description="Final runs of every search, with different seeds on its fold; the first has the seed of the "
+        "search, so it begins with the order and the changes of images that the trials saw, the others that plus "
+        f"{SEARCH_SEEDS}, {2 * SEARCH_SEEDS}, ….",
     )
-    trials: int = Field(60, gt=1, description="Trials of every search.")
+    trials: int = Field(60, gt=0, description="Trials of every search.")
     round_size: int = Field(
         10,
         gt=0,

@@ -26,7 +26,7 @@ def build_story(plan: Plan) -> dict[str, Any]:
         "reference": _reference(config),
         "figures": list(plan.figures),
         "surgical": _surgical(plan),
-        "search": _search(config),
+        "search": _search(plan),
         "tuned": _tuned(config),
         "methods": _method_pages(config) + _space_pages(config),
         "tasks": {task: _task(plan, task) for task in tasks},
@@ -69,9 +69,13 @@ def _tuned(config: Config) -> dict[str, Any] | None:
     return {"methods": len(methods), "settings": how.settings, "eval_set": how.eval_set} if methods else None
 
 
-def _search(config: Config) -> dict[str, Any]:
-    """Searched spaces, their budget, and the seeds of the run on the folds of the searches."""
-    how, folds = config.search, {seed % 3 for seed in config.search.seeds}
+def _search(plan: Plan) -> dict[str, Any]:
+    """Searched spaces, their budget, and for every task the seeds of the run on the folds of the searches."""
+    config, how = plan.config, plan.config.search
+
+    def compared(task: str) -> list[int]:
+        folds = plan.tasks[task].folds
+        return [seed for seed in config.seeds if seed % folds in {s % folds for s in how.seeds}]
 
     def space(name: str) -> dict[str, Any]:
         dimensions = {task: dumped(config.dimensions(name, config.tasks[task].recipe)) for task in config.run.tasks}
@@ -88,7 +92,7 @@ def _search(config: Config) -> dict[str, Any]:
         "seeds": list(how.seeds),
         "final_seeds": how.final_seeds,
         "reference": how.reference or next((s for s in reversed(how.spaces) if not config.spaces[s].learned), ""),
-        "compared_seeds": [seed for seed in config.seeds if seed % 3 in folds],
+        "compared_seeds": {task: compared(task) for task in config.run.tasks},
     }
 
 

@@ -245,7 +245,7 @@ def cost_table(
     rows = []
     for path, (task, model, method), what in jobs:
         measured = read_json(path)
-        if not measured["resumed"]:  # a resumed job measured only its last part
+        if not measured.get("resumed"):  # a resumed job measured only its last part; searches sum up their trials
             rows.append({"task": task, "model": model, "method": method, "what": what, **measured})
     table = pd.DataFrame(rows)
     if len(table):

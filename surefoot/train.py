@@ -15,7 +15,7 @@ from surefoot import config
 from surefoot.augment import augment
 from surefoot.clip import Classifier, Preprocess
 from surefoot.data import Examples
-from surefoot.files import UserError
+from surefoot.files import BadValues
 from surefoot.gradients import Gradients
 from surefoot.images import Crops, ahead
 from surefoot.names import ON_IMAGES
@@ -44,6 +44,7 @@ class Run:
             the run is too short to be worth one.
         name: of the run's saved state, and in messages; begins with the entry of `section`.
         quiet: no progress bar, because the run is one of many short ones.
+        encoded: features of the examples by batch size, where nothing changes them; runs that share it encode once.
         watch: value of the model on validation images, higher is better; used where the recipe keeps the best epoch.
         section: of the config: methods, or spaces for the trials of a search.
     """
@@ -59,6 +60,7 @@ class Run:
     watch: Callable[[Classifier], float] | None = None
     quiet: bool = False
     section: str = "methods"
+    encoded: dict[int, torch.Tensor] = field(default_factory=dict)
 
     @property
     def entry(self) -> str:
@@ -182,7 +184,10 @@ class Inputs:
         self.features = None
         frozen = not any(p.requires_grad for p in classifier.image.parameters())
         if frozen and run.recipe.augmentation == config.Augmentation() and not objective.asks_for(ON_IMAGES):
-            self.features = encode(classifier, run.examples, run.preprocess, run.recipe.batch_size)
+            size = run.recipe.batch_size
+            if size not in run.encoded:
+                run.encoded[size] = encode(classifier, run.examples, run.preprocess, size)
+            self.features = run.encoded[size]
 
     def batches(self, positions: Iterable[np.ndarray], step: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Positions of steps from `step` on, with their inputs; what must be decoded or cropped is loaded ahead."""
@@ -279,8 +284,8 @@ def rate(step: int, total: int, recipe: config.Recipe) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
-class NotFinite(UserError):
-    """A loss is NaN or infinite: the values that were tried are to blame, not the files."""
+class NotFinite(BadValues):
+    """A loss is NaN or infinite."""
 
 
 def check_finite(loss: torch.Tensor, name: str, step: int) -> None:

@@ -93,6 +93,18 @@ def read_trials(paths: list[Path], mark: str | None = None) -> list[Trial]:
     return sorted(found, key=lambda trial: trial["number"])
 
 
+def complete(trials: list[Trial], count: int) -> list[Trial]:
+    """The trials of a search, if they are all its trials, once each. Raises UserError otherwise."""
+    numbers = [trial["number"] for trial in trials]
+    if numbers != list(range(count)):
+        raise UserError(
+            f"the records of {trials[0].get('space') if trials else 'a search'} hold the trials {numbers}, not 0 to "
+            f"{count - 1} once each, as after a change of search.shards or search.round_size; delete its folder below "
+            "results/search and rerun"
+        )
+    return trials
+
+
 def write_objective(path: Path, trials: list[Trial], space: dict[str, Any], about: dict[str, Any]) -> None:
     """Write the winner of a search: what it changes in the final run, how it scored, what the search cost in labels.
 

@@ -106,6 +106,7 @@ class Task:
         note: what else the card says, such as where a role differs from the paper's.
         exact: images are prepared as the model's own evaluation transform makes them, so a model of another resolution
             is refused; else images are resized for it.
+        folds: how many take turns, a seed's being seed mod folds; 1: every seed has the same images.
         may_lack_classes: the real training set has no image of some classes.
     """
 
@@ -125,6 +126,7 @@ class Task:
     contexts_note: str = ""
     note: str = ""
     exact: bool = False
+    folds: int = 1
     may_lack_classes: bool = False
 
     @property

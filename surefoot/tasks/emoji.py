@@ -73,6 +73,7 @@ def build(name: str, entry: EmojiTask) -> Task:
         targets=_targets(name, entry),
         contexts=CONTEXTS,
         contexts_note=CONTEXTS_NOTE,
+        folds=3,
     )
 
 

@@ -50,9 +50,7 @@ def test_a_search_learns_from_its_failures(enter: Enter) -> None:
     [
         (TUNE, "objective.ce", 0.0, "every weight is 0"),
         (TUNE, "ema", 1.0, "ema: Input should be less than 1"),
-        (TUNE, "rates.block-9", 1.0, "spaces.mine.rates: this model has no part 'block-9'"),
-        (TUNE, "rates.text", 1.0, "no part 'text'"),
-        (TUNE, "objective.l2init@logit_scale", 1.0, "spaces.mine.objective.l2init@logit_scale: no part"),
+        ({"train": ["head"]}, "rates.head", 0.0, "spaces.mine.rates: every factor is 0"),
         ({"train": ["head"], "objective": {"flyp": 1}}, "weight_decay", 0.1, "no term of the objective depends on"),
     ],
 )
@@ -64,8 +62,38 @@ def test_values_without_meaning_fail_a_trial_with_their_reason(
 
 
 @pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("rates.block-9", "spaces.mine.rates: this model has no part 'block-9'"),
+        ("rates.text", "no part 'text'"),
+        ("objective.l2init@logit_scale", "spaces.mine.objective.l2init@logit_scale: no part"),
+    ],
+)
+def test_a_part_that_the_model_lacks_is_a_mistake_in_the_config_and_no_bad_trial(
+    enter: Enter, key: str, words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        enter(entry(dimensions={key: {"low": 0, "high": 9}})).run(0, {key: 1.0})
+
+
+@pytest.mark.parametrize("key", ["batch_size", "learning_rate"])
+def test_a_trial_that_asks_for_too_large_a_batch_fails_by_itself(
+    enter: Enter, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """Where the batch is searched; else another GPU is needed, and the search ends."""
+    arena = enter(entry(dimensions={key: {"choices": [1, 2]}}))
+    monkeypatch.setattr(search, "fit", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
+    if key == "batch_size":
+        assert arena.run(0, {key: 2})["reason"] == "no memory left on the GPU (CUDA out of memory)"
+    else:
+        with pytest.raises(UserError, match="does not fit into the memory"):
+            arena.run(0, {key: 2})
+
+
+@pytest.mark.parametrize(
     ("error", "seen", "words"),
     [
+        (UserError("shared/cat.jpg cannot be read"), UserError, r"^shared/cat\.jpg cannot be read"),
         (torch.OutOfMemoryError("CUDA out of memory"), UserError, "trial 0 does not fit into the memory of the GPU"),
         (ZeroDivisionError("ours"), ZeroDivisionError, "ours"),
     ],
@@ -73,7 +101,8 @@ def test_values_without_meaning_fail_a_trial_with_their_reason(
 def test_what_says_nothing_of_a_trial_ends_the_search_and_records_nothing(
     enter: Enter, monkeypatch: pytest.MonkeyPatch, error: Exception, seen: type[Exception], words: str
 ) -> None:
-    """Another GPU has more memory, and our own mistake is no fault of a trial: both run again after the next start."""
+    """A disk may come back, another GPU has more memory, and our own mistake is no fault of a trial: all of them run
+    again after the next start."""
     arena = enter()
     monkeypatch.setattr(search, "fit", lambda *_: (_ for _ in ()).throw(error))
     with pytest.raises(seen, match=words):

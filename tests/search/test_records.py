@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
-from surefoot import finetune, records
+from surefoot import finetune, records, search, train
 from surefoot.clip import CONFIG, WEIGHTS, State, load_state, save_state
 from surefoot.data import Data
 from surefoot.files import UserError, read_json, sha256
@@ -15,7 +16,7 @@ from surefoot.learned import learned_entry
 from surefoot.resume import Resumable
 from surefoot.search import Arena
 from surefoot.trials import read_trials, winner, write_trials
-from tests.search.searching import BOTH, DIMENSIONS, TUNE, Enter, entry, files, merged, run, run_shard
+from tests.search.searching import BOTH, DIMENSIONS, STEPS, TUNE, Enter, entry, files, merged, run, run_shard
 from tests.tiny import clone, same_bytes, same_state
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -55,7 +56,8 @@ def test_a_trial_alone_ends_with_the_same_bits_as_after_others(enter: Enter, var
     alone, after = enter(space), enter(space)
     found = [after.run(number, proposal) for number, proposal in enumerate(others)]
     assert [trial["state"] for trial in found] == ["done", "failed", "done"]
-    assert alone.run(3, last) == after.run(3, last)
+    one, other = alone.run(3, last), after.run(3, last)
+    assert {key for key in one if one[key] != other[key]} == {"cost"}
     assert same_state(clone(alone.classifier.state_dict()), clone(after.classifier.state_dict()))
     assert not same_state(clone(alone.classifier.state_dict()), alone.start), "and the trial moved something"
     if tower := alone.references.trained_text:
@@ -66,7 +68,7 @@ def test_a_trial_alone_ends_with_the_same_bits_as_after_others(enter: Enter, var
 def test_the_same_proposal_has_the_same_score_under_any_number(enter: Enter) -> None:
     arena, proposal = enter(), {"learning_rate": 1e-2, "objective.hinge?": False}
     one, other = arena.run(0, proposal), arena.run(5, proposal)
-    assert {key for key in one if one[key] != other[key]} == {"number"}
+    assert {key for key in one if one[key] != other[key]} == {"number", "cost"}
 
 
 def test_a_trial_starts_where_a_final_run_of_that_method_starts(
@@ -153,7 +155,43 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert ran == list(range(calls - 1 if where == "in a trial" else calls, 6))
     meters = [read_json(paths[0].with_suffix(".meter.json")) for paths in (whole, resumed)]
     assert meters[0]["steps"] == meters[1]["steps"] == 6 * 3, "what was run before the kill counts"
-    assert meters[1]["resumed"] is bool(6 - len(ran)) and not meters[0]["resumed"]
+    kept = [torch.load(file, weights_only=True) for file in Path("results/.state/killed/mark").glob("trial-*.pt")]
+    assert len(kept) == 6 and meters[1]["seconds"] > 0.99 * sum(trial["cost"]["seconds"] for trial in kept)
+
+
+def test_what_trials_cost_is_kept_with_them(enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials of 4 images a step that take a second each by the clock: a rerun that finds them done tells the same."""
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(search.time, "perf_counter", lambda: float(next(ticks)))
+    space = entry(recipe={"batch_size": 64}, trial=STEPS | {"batch_size": 4})
+    for _ in range(2):
+        outputs = run(enter(space), trials=4, size=2)
+        meter = read_json(outputs[0].with_suffix(".meter.json"))
+        assert meter["steps"] == 4 * 3
+        assert 4 <= meter["seconds"] < 12
+        assert meter["images_per_second"] == pytest.approx(4 * 3 * 4 / meter["seconds"], abs=0.1)
+
+
+@pytest.mark.parametrize("shards", [2, 5])
+def test_another_number_of_shards_keeps_the_finished_trials(
+    enter: Enter, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
+    whole = merged(run(enter(), trials=10, size=5))
+    monkeypatch.setattr(Arena, "evaluate", lambda *_: pytest.fail("a finished trial was run again"))
+    parts = [run_shard(enter(), "one", k, i, shards, trials=10, size=5) for k in range(2) for i in range(shards)]
+    assert merged(parts) == whole
+
+
+def test_a_search_around_a_frozen_tower_encodes_the_training_images_once(
+    enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space, plain = entry({"train": ["head"]}, {"augmentation": {}}), []
+    arena, encode = enter(space), train.encode
+    monkeypatch.setattr(train, "encode", lambda *given: plain.append(1) or encode(*given))
+    together = merged(run(arena))
+    assert len(plain) == 1
+    alone = [run_shard(enter(space), "alone", k, i, 3) for k in range(2) for i in range(3)]
+    assert merged(alone) == together
 
 
 def test_more_trials_go_on_behind_those_that_are_done(enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:

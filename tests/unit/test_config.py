@@ -263,6 +263,11 @@ def named_as_a_method(raw: dict) -> None:
         (space("eval_set", value="line"), ["spaces.autoft.eval_set: ", "known: id_val, ood_val"]),
         (space("images", value=1), ["spaces.autoft.images: "]),
         (space("method", value="ft-bot"), ["spaces.autoft.method: ", "did you mean 'ft-both'?"]),
+        (
+            space("dimensions", value={"ema": {"low": 0.1, "high": 0.2, "use": "final"}}),
+            ["no dimension is used by the trials"],
+        ),
+        (put("methods", "ft-both", "tpgm", value={}), ["spaces.autoft.method: ft-both projects its final weights"]),
         (space("method", value="zeroshot"), ["spaces.autoft.method: zeroshot trains nothing by steps"]),
         (space("recipes", "emoji", "trial", value={"step": 5}), ["spaces.autoft.trial: ", "did you mean 'steps'?"]),
         (
@@ -279,7 +284,8 @@ def named_as_a_method(raw: dict) -> None:
         (put("search", "spaces", value=["autoft", "autoft"]), ["search.spaces: an entry stands twice"]),
         (put("search", "reference", value="autof"), ["search.reference: ", "did you mean 'autoft'?"]),
         (put("search", "shards", value=11), ["search: shards: 11 jobs cannot share rounds of 10 trials"]),
-        (put("search", "trials", value=1), ["search.trials: Input should be greater than 1"]),
+        (put("search", "trials", value=0), ["search.trials: Input should be greater than 0"]),
+        (put("search", "seeds", value=[3000]), ["search.seeds.0: Input should be less than 3000"]),
         (put("search", "seeds", value=[]), ["search.seeds"]),
         (put("recipes", "emoji", "steps", value=0), ["recipes.emoji.steps: Input should be greater than 0"]),
         (put("recipes", "emoji", "batches", value="draw"), ["recipes.emoji.batches: ", "did you mean 'draws'?"]),

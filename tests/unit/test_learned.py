@@ -17,6 +17,7 @@ from surefoot.flow_search import Searches
 from surefoot.learned import learned_entry, read_objective, save_objective, take_objective
 from surefoot.searched import costs_table, learned_table
 from surefoot.spaces import Learned
+from surefoot.story import build_story
 from surefoot.trials import write_objective
 from tests.tiny import raw_config
 
@@ -46,6 +47,60 @@ def base() -> dict[str, Any]:
     wildcards, raw = SimpleNamespace(task="emoji-style", model="emoji-clip", method="ft-both"), raw_config()
     raw["methods"]["ft-both"]["recipes"]["emoji"] = {"keep": "best"}
     return Plan(parse_config(raw)).method_entry(wildcards)
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({"spaces": {"autoft": {"final": {"keep": "last"}}}}, True),
+        ({"recipes": {"emoji": {"epochs": 3, "warmup": 7}}}, True),
+        ({"recipes": {"emoji": {"augmentation": {"rotate": 3}}}}, False),
+        ({"spaces": {"autoft": {"metric": "nll"}}}, False),
+        ({"spaces": {"autoft": {"recipes": {"emoji": {"trial": {"steps": 5}}}}}}, False),
+    ],
+)
+def test_trials_depend_on_what_they_read_alone(change: dict[str, Any], kept: bool) -> None:
+    """A final run otherwise, or epochs and a warm-up that the trials' own settings replace, keep them."""
+    cell = SimpleNamespace(task="emoji-style", model="emoji-clip", space="autoft", search_seed="0")
+    before, after = (Searches(Plan(parse_config(raw))) for raw in (raw_config(), merged(raw_config(), change)))
+    assert (before.search_entry(cell) == after.search_entry(cell)) is kept
+    assert before.space_entry(cell) != after.space_entry(cell)
+    assert before.search_entry(cell)["recipe"]["steps"] == 40
+
+
+def merged(raw: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """A config with some keys changed, as by a second config file."""
+    return raw | {k: merged(raw.get(k, {}), v) if isinstance(v, dict) else v for k, v in change.items()}
+
+
+def test_more_searches_leave_the_final_runs_of_the_others() -> None:
+    """On the fold of the search, and no two of one seed."""
+    raw = raw_config()
+    raw["search"] |= {"final_seeds": 3, "seeds": [0, 1, 2]}
+    few = Searches(Plan(parse_config(raw)))
+    raw["search"]["seeds"] = [0, 1, 2, 3, 4, 5]
+    raw["seeds"] = [0, 1, 2, 3, 4, 5]
+    many = Searches(Plan(parse_config(raw)))
+    assert [few.final_seeds(seed) for seed in (0, 1, 2)] == [many.final_seeds(seed) for seed in (0, 1, 2)]
+    assert few.final_seeds(1)[0] == 1 and {seed % 3 for seed in few.final_seeds(1)} == {1}
+    assert len(set(many.run_seeds)) == 18
+
+
+def test_only_tasks_with_folds_ask_for_equally_many_searches_on_each() -> None:
+    raw = raw_config()
+    raw["search"]["seeds"] = [0, 1, 2, 3]
+    raw["seeds"] = [0, 1, 2, 3]
+    with pytest.raises(UserError, match=r"are \[2, 1, 1\] searches on the 3 folds of task emoji-style; give each"):
+        Plan(parse_config(raw)).check()
+    raw["search"]["seeds"], raw["seeds"] = [0, 1, 2], [0, 1]
+    with pytest.raises(UserError, match="no seed of the run is on fold 2 of task emoji-style"):
+        Plan(parse_config(raw)).check()
+    plan = plan_of("autoft_wilds")
+    assert {plan.tasks[task].folds for task in plan.config.run.tasks} == {1}
+    seeds = [0, 1, 2, 3]
+    config = plan.config.model_copy(update={"search": plan.config.search.model_copy(update={"seeds": seeds})})
+    Plan(config).check()
+    assert build_story(Plan(config))["search"]["compared_seeds"]["fmow"] == list(config.seeds)
 
 
 def test_without_changes_it_is_the_base_method_under_another_name() -> None:

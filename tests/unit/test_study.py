@@ -4,11 +4,12 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from surefoot.proposals import export_studies
+from surefoot.proposals import export_studies, importances
 from surefoot.trials import Trial, read_trials
 
 RECORDS = Path(__file__).parents[1] / "golden/smoke/records"
@@ -56,3 +57,24 @@ def test_optunas_own_tools_work_on_it(searches: list[list[Trial]], storage: str)
     assert study.best_value == pytest.approx(best)
     assert study.trials_dataframe()["value"].max() == pytest.approx(best)
     assert sum(optuna.importance.get_param_importances(study).values()) == pytest.approx(1)
+
+
+def test_what_may_be_off_has_an_importance_too() -> None:
+    """Scores that an optional term's weight decides: Optuna itself would give them to whatever is always there."""
+    rng = np.random.default_rng(0)
+    space = {
+        "objective.kd": {"low": 1e-3, "high": 10.0, "log": True, "optional": True},
+        "learning_rate": {"low": 0.0, "high": 1.0},
+    }
+    trials = []
+    for number in range(60):
+        on, weight = bool(rng.integers(2)), float(10 ** rng.uniform(-3, 1))
+        proposal = {"objective.kd?": on, "learning_rate": float(rng.uniform())} | (
+            {"objective.kd": weight} if on else {}
+        )
+        score = math.log10(weight) + 3 if on else 0.0
+        about = {"number": number, "round": 0, "state": "done", "reason": "", "changes": {}}
+        trials.append(about | {"proposal": proposal, "score": score})
+    found = importances(trials, space)
+    assert set(found) == {"objective.kd", "objective.kd?", "learning_rate"}
+    assert next(iter(found)) == "objective.kd" and found["learning_rate"] < 0.1

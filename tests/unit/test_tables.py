@@ -291,7 +291,7 @@ def test_cost_table_averages_runs_and_relates_inference(tmp_path: Path) -> None:
     inference = tmp_path / "evaluate/toy/m/ft/inference.json"
     write_json(inference, {"images": 10, "seconds": {"fine-tuned": 0.5, "output-space ensemble": 1.0}})
     search = tmp_path / "search/toy/m/autoft/search-0/meter.json"
-    write_json(search, {**numbers, "seconds": 90.0, "cpu_seconds": 4.5, "resumed": False})
+    write_json(search, {**numbers, "seconds": 90.0, "cpu_seconds": 4.5})
     elsewhere = tmp_path / "search/toy/m/autoft/search-1/meter.json"
     write_json(elsewhere, {**numbers, "seconds": 1.0, "device": "GPU", "resumed": False})
     table = cost_table(meters, [adaptation, resumed], [search, elsewhere], [inference], "ft")

@@ -11,6 +11,7 @@ from surefoot.files import UserError, sha256
 from surefoot.trials import (
     Trial,
     changes,
+    complete,
     dimensions_of,
     read_trials,
     running_best,
@@ -163,3 +164,11 @@ def test_where_every_trial_failed_the_space_and_a_reason_are_named(tmp_path: Pat
     with pytest.raises(UserError, match=r"^spaces\.mine: all 2 trials failed, for instance: the loss is nan$"):
         write_objective(tmp_path / "objective.yaml", [trial(0), trial(1)], SPACE, {})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_search_is_complete_with_every_trial_once() -> None:
+    trials = [trial(number) for number in range(3)]
+    assert complete(trials, 3) == trials
+    for wrong in (trials[:2], [*trials, trial(3)], [trials[0], trials[1], trials[1]], []):
+        with pytest.raises(UserError, match=r"hold the trials \[.*\], not 0 to 2 once each"):
+            complete(wrong, 3)

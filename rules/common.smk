@@ -21,8 +21,11 @@ try:
     PLAN = flow.Plan(parse_config(config))
     PLAN.check()
     SEARCHES = Searches(PLAN)
-    if workflow.output_settings.dryrun and (budget := estimate(SEARCHES)):
-        print("\n".join(budget.lines(PLAN.config.estimate_tflops)), file=sys.stderr)
+    if workflow.output_settings.dryrun:
+        budget = estimate(SEARCHES)
+        notes = budget.lines(PLAN.config.estimate_tflops) if budget else []
+        for line in notes + SEARCHES.unequal_budgets():
+            print(line, file=sys.stderr)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 except ModuleNotFoundError as error:

@@ -56,6 +56,22 @@ class Searches:
         found = entry | {"training": training.model_dump(), "recipe": recipe.model_dump()}
         return {key: value for key, value in found.items() if key not in ("final", "task_metric")}
 
+    def unequal_budgets(self) -> list[str]:
+        """Searched spaces whose trials or validation images differ from the first one's on a task, a line each: an
+        experiment that sets them for one space must do so for what is compared with it."""
+        found, config = [], self.plan.config
+        names = [name for name in self.how.spaces if not self.spaces[name].learned]
+        for recipe in dict.fromkeys(config.tasks[task].recipe for task in config.run.tasks):
+            first, *others = [(name, self.spaces[name].under(recipe)) for name in names] or [("", None)]
+            for name, space in others:
+                keys = [key for key in ("images", "balanced", "trial") if getattr(space, key) != getattr(first[1], key)]
+                if keys:
+                    found.append(
+                        f"under recipe {recipe} spaces.{name} has other {' and '.join(keys)} than spaces.{first[0]}: "
+                        "their searches have different budgets"
+                    )
+        return found
+
     def trial_files(self, folder: str, rounds: range | None = None) -> list[str]:
         """Records of the trials of some rounds of a search, or of all."""
         return [

@@ -86,6 +86,17 @@ def test_more_searches_leave_the_final_runs_of_the_others() -> None:
     assert len(set(many.run_seeds)) == 18
 
 
+def test_spaces_of_other_budgets_are_named() -> None:
+    plan = plan_of("autoft_wilds")
+    assert Searches(plan).unequal_budgets() == []
+    more = plan.config.search.model_copy(update={"spaces": ["autoft", "autoft-random", "ft-searched"]})
+    lines = Searches(Plan(plan.config.model_copy(update={"search": more}))).unequal_budgets()
+    assert len(lines) == 2 and all("spaces.autoft-random has other images and " in line for line in lines)
+    lines = Searches(plan_of("emoji_autoft")).unequal_budgets()
+    assert "under recipe emoji spaces.autoft-few has other images than spaces.autoft: " in "\n".join(lines)
+    assert not [line for line in lines if "-searched" in line or "-id" in line]
+
+
 def test_only_tasks_with_folds_ask_for_equally_many_searches_on_each() -> None:
     raw = raw_config()
     raw["search"]["seeds"] = [0, 1, 2, 3]

@@ -7,7 +7,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from surefoot.files import atomic
@@ -17,6 +17,7 @@ from surefoot.trials import Space, Trial, dimensions_of, value
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+warnings.filterwarnings("ignore", message="Clip non-finite values")  # the Gaussian process takes failures as worst
 
 
 def _seed(seed: int, *purpose: object) -> int:
@@ -37,8 +38,9 @@ SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
         warn_independent_sampling=False,
         warn_asynchronous_seeding=False,
     ),
+    "gp": lambda seed, number: GPSampler(seed=_seed(seed, "proposal", number)),
 }
-LEARNING = {"tpe"}  # the others' proposals do not depend on scores
+LEARNING = {"tpe", "gp"}  # the others' proposals do not depend on scores
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:

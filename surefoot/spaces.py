@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SamplerName = Literal["tpe", "random", "qmc"]
+SamplerName = Literal["tpe", "random", "qmc", "gp"]
 MetricName = Literal["top1", "mean_per_class", "macro_f1", "worst_group", "all_frames", "nll", "ece"]
 SAMPLER_NAMES: tuple[str, ...] = get_args(SamplerName)
 
@@ -85,8 +85,8 @@ class Space(Section):
     )
     sampler: SamplerName = Field(
         "tpe",
-        description="tpe (tree-structured Parzen estimator, every dimension by itself), random, or qmc (quasi-random, "
-        "Sobol).",
+        description="tpe (tree-structured Parzen estimator, every dimension by itself), random, qmc (quasi-random, "
+        "Sobol), or gp (Gaussian process; what may be off it draws at random).",
     )
     eval_set: Literal["ood_val", "id_val"] = Field("ood_val", description="Validation set that scores the trials.")
     images: int | None = Field(None, gt=1, description="Size of that set; null: all its images.")

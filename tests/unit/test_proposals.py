@@ -17,7 +17,10 @@ from surefoot.seeds import derive
 from surefoot.spaces import SAMPLER_NAMES, Dimension
 from surefoot.trials import Space, Trial, dimensions_of, read_trials, write_trials
 
-pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
+    pytest.mark.filterwarnings("ignore:Clip non-finite values"),
+]
 
 WEIGHT = {"low": 1e-4, "high": 10, "log": True}
 SPACE = dimensions_of(

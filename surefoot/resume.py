@@ -49,10 +49,11 @@ class Resumable:
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self.folder = folder
         mark = folder / "fingerprint"
-        states = any(folder.glob("*.pt"))
-        if mark.read_text() != fingerprint if mark.is_file() else states:
+        same = mark.is_file() and mark.read_text() == fingerprint
+        self.resumed = any(folder.glob("*.pt"))
+        if self.resumed and not same:
             shutil.rmtree(folder)
-        self.resumed = states and folder.exists()
+            self.resumed = False
         with atomic(mark) as partial:
             partial.write_text(fingerprint)
 

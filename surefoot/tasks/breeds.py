@@ -16,8 +16,8 @@ from surefoot.sources import Source
 from surefoot.task_entries import BenchmarkTask
 from surefoot.tasks import EvalSet, Part, Target, Task
 from surefoot.tasks.benchmarks import Prepared, hold_out, selector
-from surefoot.tasks.imagenet import by_class, test_images
 from surefoot.tasks.imagenet import tables as imagenet_tables
+from surefoot.tasks.imagenet_files import by_class, test_images
 from surefoot.tasks.imagenet_sources import IMAGENET
 
 if TYPE_CHECKING:

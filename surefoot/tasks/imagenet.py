@@ -4,7 +4,6 @@ C = 1000 classes in the order of their WordNet ids. No pandas at import: the Sna
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -17,7 +16,7 @@ from surefoot.seeds import unit
 from surefoot.task_entries import BenchmarkTask
 from surefoot.tasks import EvalSet, Part, Target, Task
 from surefoot.tasks.benchmarks import Prepared, hold_out, known_names, selector
-from surefoot.tasks.folder import IMAGES
+from surefoot.tasks.imagenet_files import by_class, test_images
 from surefoot.tasks.imagenet_sources import CORRUPTIONS, SEVERITY, SOURCES
 from surefoot.tasks.imagenet_videos import ANCHOR, vid_rows, ytbb_rows
 
@@ -41,57 +40,6 @@ def tables() -> dict[str, Any]:
     classes of ImageNet-R and A; objectnet: folder -> classes that mean it, as vid (a list) and ytbb of the videos.
     """
     return json.loads((Path(__file__).parent / "data" / "imagenet.json").read_text(encoding="utf-8"))
-
-
-def by_class(root: Path, at: str, folders: Sequence[str]) -> "pd.DataFrame":
-    """Rows of the images in class folders below root/at; the label is the place of the folder in `folders`.
-
-    Raises UserError for a folder that is missing or empty, so that a half-extracted data set is named.
-    """
-    import pandas as pd
-
-    top, found = root / at, []
-    if missing := [name for name in folders if not (top / name).is_dir()]:
-        raise UserError(
-            f"{top}: {len(missing)} of {len(folders)} class folders are missing, such as {missing[0]}; "
-            "complete the data set, or correct data_root"
-        )
-    for label, name in enumerate(folders):
-        with os.scandir(top / name) as entries:
-            images = sorted(e.name for e in entries if e.name.lower().endswith(IMAGES) and not e.name.startswith("."))
-        if not images:
-            raise UserError(f"{top / name} holds no image; complete the data set")
-        found += [(f"{at}/{name}/{image}", label) for image in images]
-    rows = pd.DataFrame(found, columns=["file", "label"])
-    return rows.assign(cluster=rows["file"], group="all", fold="")
-
-
-def test_images(root: Path, wnids: Sequence[str]) -> "pd.DataFrame":
-    """Rows of the validation images of some classes, which all papers test on.
-
-    They lie in class folders, or together as in their archive; then the development kit says what they are. Raises
-    UserError where neither is complete.
-    """
-    kit = root / "ILSVRC2012_devkit_t12" / "data"
-    if (root / "val" / wnids[0]).is_dir() or not kit.is_dir():
-        return by_class(root, "val", wnids)
-    import pandas as pd
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        synsets = loadmat(kit / "meta.mat", squeeze_me=True)["synsets"]
-        truth = list(map(int, (kit / "ILSVRC2012_validation_ground_truth.txt").read_text(encoding="ascii").split()))
-    except (OSError, KeyError, ValueError, TypeError, MatReadError) as error:
-        raise UserError(f"{kit} cannot be read ({error}); extract ILSVRC2012_devkit_t12.tar.gz again") from None
-    files = sorted(path.name for path in (root / "val").iterdir() if path.name.lower().endswith(IMAGES))
-    if len(files) != len(truth):
-        raise UserError(f"{root / 'val'}: {len(files)} images, but {kit} lists {len(truth)}; extract the archive again")
-    place, name = {wnid: k for k, wnid in enumerate(wnids)}, {int(s[0]): str(s[1]) for s in synsets}
-    found = [(f"val/{file}", place.get(name.get(number, ""), -1)) for file, number in zip(files, truth, strict=True)]
-    rows = pd.DataFrame(found, columns=["file", "label"])
-    rows = rows[rows["label"] >= 0].sort_values("label", kind="stable", ignore_index=True)
-    return rows.assign(cluster=rows["file"], group="all", fold="")
 
 
 def _train(root: Path) -> "pd.DataFrame":

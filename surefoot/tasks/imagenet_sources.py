@@ -49,7 +49,8 @@ IMAGENET = Source(
     by_hand=(
         "Get ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz from "
         "https://image-net.org/download, which needs an account. In a copy of your own, data_root.imagenet, images lie "
-        "in class folders, train/<wnid> and val/<wnid>."
+        "in class folders, train/<wnid> and val/<wnid>; those of val may lie together where ILSVRC2012_devkit_t12 is "
+        "beside them, or Kaggle's LOC_val_solution.csv beside (or in) its folder ILSVRC."
     ),
     size=147897477120 + 6744924160,  # the archives are not compressed
 )

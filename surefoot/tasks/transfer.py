@@ -17,7 +17,7 @@ from surefoot.task_entries import BenchmarkTask
 from surefoot.tasks import EvalSet, Part, Task
 from surefoot.tasks.benchmarks import Prepared, hold_out, selector
 from surefoot.tasks.cifar import pictures, records
-from surefoot.tasks.imagenet import by_class
+from surefoot.tasks.imagenet_files import by_class
 from surefoot.tasks.transfer_sources import SOURCES
 
 if TYPE_CHECKING:

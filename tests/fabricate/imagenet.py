@@ -1,6 +1,7 @@
 """ImageNet and its shifted test sets as they lie on disk, with tiny pictures of odd sizes and modes."""
 
 import io
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -77,6 +78,15 @@ def fabricate(
         (root / SHIFTS[shift].folder / "README.txt").write_text("a stray file beside the class folders")
 
 
+def _lie_together(root: Path, val: Path) -> dict[str, str]:
+    """Put the test images of `root` (which holds val/<wnid>) together into `val`; file -> WordNet id."""
+    val.mkdir(parents=True)
+    found = {path.name: path.parent.name for path in (root / "val").glob("*/*.JPEG")}
+    for name, wnid in found.items():
+        (val / name).write_bytes((root / "val" / wnid / name).read_bytes())
+    return found
+
+
 def flatten(root: Path, to: Path) -> None:
     """Below `to` the test images of `root` (which holds val/<wnid>) as their archive and the development kit have them.
 
@@ -84,15 +94,27 @@ def flatten(root: Path, to: Path) -> None:
     """
     kit, known = to / "ILSVRC2012_devkit_t12/data", tables()["wnids"]
     kit.mkdir(parents=True)
-    (to / "val").mkdir()
     number = {wnid: len(known) - place for place, wnid in enumerate(known)}
-    truth = {}
-    for path in (root / "val").glob("*/*.JPEG"):
-        (to / "val" / path.name).write_bytes(path.read_bytes())
-        truth[path.name] = number[path.parent.name]
-    lines = "".join(f"{truth[name]}\n" for name in sorted(truth))
+    truth = _lie_together(root, to / "val")
+    lines = "".join(f"{number[truth[name]]}\n" for name in sorted(truth))
     (kit / "ILSVRC2012_validation_ground_truth.txt").write_text(lines)
     fields = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("gloss", "O"), ("num_children", "O")]
     leaves = [(number[wnid], wnid, "a word", "a gloss", 0) for wnid in known]
     synsets = np.array([*leaves, (1001, "n00001740", "entity", "that which is", 2)], dtype=fields)
     savemat(kit / "meta.mat", {"synsets": synsets})
+
+
+def as_on_kaggle(root: Path, to: Path) -> None:
+    """Below `to` the images of `root` as Kaggle has them: test images together, and a table of their boxes in no order.
+
+    Some images have several boxes; the folder of the competition's own test images has no labels.
+    """
+    images = to / "ILSVRC/Data/CLS-LOC"
+    truth = _lie_together(root, images / "val")
+    shutil.copytree(root / "train", images / "train")
+    (images / "test").mkdir()
+    lines = ["ImageId,PredictionString"]
+    for number, name in enumerate(sorted(truth, reverse=True)):
+        boxes = " ".join([f"{truth[name]} 85 1 499 272"] * (1 + number % 3))
+        lines.append(f"{Path(name).stem},{boxes} ")
+    (to / "LOC_val_solution.csv").write_text("\n".join(lines) + "\n")

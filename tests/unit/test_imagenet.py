@@ -25,7 +25,7 @@ from surefoot.task_entries import BenchmarkTask
 from surefoot.tasks import Part, Task
 from surefoot.tasks.imagenet import KNOWN, POOL, SHIFTS, SOURCES, SPLITS, STANDARD, build, pooled, tables
 from surefoot.tasks.imagenet_sources import IMAGENET
-from tests.fabricate.imagenet import RED, fabricate, flatten
+from tests.fabricate.imagenet import RED, as_on_kaggle, fabricate, flatten
 from tests.tiny import raw_config
 
 NOISE = ("gaussian_noise", "impulse_noise", "shot_noise")
@@ -115,6 +115,39 @@ def test_test_images_that_lie_together_are_found_by_the_development_kit(root: Pa
     (tmp_path / "ILSVRC2012_devkit_t12/data/meta.mat").write_bytes(b"not a matrix")
     with pytest.raises(UserError, match=r"cannot be read .*; extract ILSVRC2012_devkit_t12.tar.gz again"):
         SPLITS["val"].index(tmp_path)
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["beside ILSVRC", "in ILSVRC"])
+def test_kaggles_layout_is_read_from_its_table(root: Path, tmp_path: Path, inside: bool) -> None:
+    """From the user's copy to prepared rows: labels from LOC_val_solution.csv, files where they are."""
+    as_on_kaggle(root / "imagenet", tmp_path / "kaggle")
+    if inside:
+        (tmp_path / "kaggle/LOC_val_solution.csv").rename(tmp_path / "kaggle/ILSVRC/LOC_val_solution.csv")
+    got = Path(fetch(IMAGENET, tmp_path / "raw", tmp_path / "kaggle")["root"])
+    assert got == tmp_path / "kaggle/ILSVRC/Data/CLS-LOC"
+    prepare_files(SPLITS["val"], got, 4, tmp_path / "val", tmp_path / "state", {}, "val", check=False)
+    together, apart = read_split(tmp_path / "val").rows, SPLITS["val"].index(root / "imagenet")
+    assert together[["label", "fold"]].equals(apart[["label", "fold"]])
+    assert [f"val/{Path(file).name}" for file in apart["file"]] == list(together["file"])
+    assert len(SPLITS["train"].index(got)) == 2000
+
+
+def test_kaggles_layout_without_its_whole_table_is_told(root: Path, tmp_path: Path) -> None:
+    as_on_kaggle(root / "imagenet", tmp_path)
+    val, table = tmp_path / "ILSVRC/Data/CLS-LOC", tmp_path / "LOC_val_solution.csv"
+    lines = table.read_text().splitlines()
+    next((val / "val").iterdir()).unlink()
+    with pytest.raises(UserError, match=r"1999 images, but .*LOC_val_solution.csv lists 2000"):
+        SPLITS["val"].index(val)
+    table.write_text("\n".join(lines[:9]))
+    with pytest.raises(UserError, match=r"does not list ILSVRC2012_val_0000000\d, which is in"):
+        SPLITS["val"].index(val)
+    table.write_text("\n".join(line.replace(",", ";") for line in lines))
+    with pytest.raises(UserError, match=r"cannot be read .*get Kaggle's LOC_val_solution.csv again"):
+        SPLITS["val"].index(val)
+    table.unlink()
+    with pytest.raises(UserError, match=f"Put LOC_val_solution.csv, .* to {table}; or unpack ILSVRC2012_devkit_t12"):
+        SPLITS["val"].index(val)
 
 
 def test_the_archives_of_imagenet_become_what_is_read(root: Path, tmp_path: Path) -> None:

@@ -286,11 +286,10 @@ def _add_data(found: Budget, plan: Plan, tasks: list[str]) -> None:
                 prepared[task.dataset, split] = how.images * 3 * plan.config.image_size[kind] ** 2
             if not how.images:
                 found.uncounted.append(f"images of {split}")
-    found.bytes["archives"] = sum(file.size for source in sources.values() for file in source.files)
-    # Images are hardly smaller in an archive.
-    found.bytes["unpacked"] = sum(source.size or sum(f.size for f in source.files) for source in sources.values())
+    found.bytes["archives"] = sum(source.archived for source in sources.values())
+    found.bytes["unpacked"] = sum(source.unpacked for source in sources.values())
     found.bytes["prepared"] = sum(prepared.values())
-    found.unsized += [f"size of {name}" for name, source in sources.items() if not any(f.size for f in source.files)]
+    found.unsized += [f"size of {name}" for name, source in sources.items() if not source.archived]
     found.by_hand = [name for name, source in sources.items() if source.asks_the_user]
     found.absent = [
         f"data_root.{family}: there is no folder {root} on this machine"

@@ -155,8 +155,8 @@ def _noted(path: Path) -> str:
 def _room(source: Source, folder: Path) -> None:
     """Raises UserError unless what is still to be fetched and extracted fits on the disk."""
     folder.mkdir(parents=True, exist_ok=True)
-    sizes = [file.size - _have(folder / "archives" / file.name) for file in source.files]
-    needed = sum(max(0, size) for size in sizes) + (source.size or sum(file.size for file in source.files))
+    sizes = [file.bytes - _have(folder / "archives" / file.name) for file in source.files]
+    needed = sum(max(0, size) for size in sizes) + source.unpacked
     web.room(folder, needed, source.name)
 
 

@@ -16,7 +16,8 @@ class File:
         urls: where it can be fetched, tried in turn; empty: by hand only.
         sha256, md5, git_blob: published digests (git_blob is what `git hash-object` prints); none: the digest is noted
             at the first download and checked from then on.
-        size: bytes, 0 where not known.
+        size: bytes, which what a server offers must have; 0 where not known to the byte.
+        about: bytes where they are known roughly only, for the free-space check and estimates.
         to: folder, relative to the source's folder, into which an archive is extracted or a plain file is put.
         strip: leading folders of an archive's members that are dropped.
         password: of an encrypted zip.
@@ -29,10 +30,16 @@ class File:
     md5: str = ""
     git_blob: str = ""
     size: int = 0
+    about: int = 0
     to: str = "."
     strip: int = 0
     password: str = ""
     inner: Literal["", "beside", "folder"] = ""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes, maybe roughly; 0 where not known."""
+        return self.size or self.about
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Source:
         folders: where a user's copy may stand below `data_root`, tried in turn; '.' is data_root itself.
         by_hand: what a user must do where a licence or a login is needed: which file, from where, to put where.
         licence: one line.
-        size: bytes on disk after extraction, for the free-space check and the cards; 0 where not known.
+        size: bytes on disk after extraction, for the free-space check and the cards; 0 where nobody says them.
     """
 
     name: str
@@ -57,6 +64,16 @@ class Source:
     licence: str
     by_hand: str = ""
     size: int = 0
+
+    @property
+    def archived(self) -> int:
+        """Bytes of its files, as far as they are known; 0 where none is."""
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def unpacked(self) -> int:
+        """Bytes after extraction; those of its files where nobody says them, as images are hardly smaller in one."""
+        return self.size or self.archived
 
     @property
     def asks_the_user(self) -> bool:

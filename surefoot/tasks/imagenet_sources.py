@@ -140,16 +140,16 @@ SOURCES: dict[str, Source] = {
 } | {
     f"imagenet-c-{group}": Source(
         name=f"imagenet-c-{group}",
-        files=(File(f"{group}.tar", (f"https://zenodo.org/records/2235448/files/{group}.tar",), md5=md5),),
+        files=(File(f"{group}.tar", (f"https://zenodo.org/records/2235448/files/{group}.tar",), md5=md5, about=about),),
         needs=tuple(f"{name}/{SEVERITY}" for name in CORRUPTIONS[group]),
         folders=(".", "imagenet-c", "ImageNet-C"),
         licence="CC BY 4.0",
     )
-    for group, md5 in (
-        ("noise", "e80562d7f6c3f8834afb1ecf27252745"),
-        ("blur", "2d8e81fdd8e07fef67b9334fa635e45c"),
-        ("weather", "33ffea4db4d93fe4a428c40a6ce0c25d"),
-        ("digital", "89157860d7b10d5797849337ca2e5c03"),
-        ("extra", "d492dfba5fc162d8ec2c3cd8ee672984"),
+    for group, md5, about in (
+        ("noise", "e80562d7f6c3f8834afb1ecf27252745", 21_000_000_000),
+        ("blur", "2d8e81fdd8e07fef67b9334fa635e45c", 7_000_000_000),
+        ("weather", "33ffea4db4d93fe4a428c40a6ce0c25d", 12_000_000_000),
+        ("digital", "89157860d7b10d5797849337ca2e5c03", 7_000_000_000),
+        ("extra", "d492dfba5fc162d8ec2c3cd8ee672984", 15_000_000_000),
     )
 }

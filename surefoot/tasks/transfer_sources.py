@@ -22,6 +22,7 @@ SOURCES: dict[str, Source] = {
                     "rendered-sst2.tgz",
                     ("https://openaipublic.azureedge.net/clip/data/rendered-sst2.tgz",),
                     md5="2384d08e9dcfa4bd55b324e610496ee5",
+                    about=131_000_000,
                 ),
             ),
             needs=tuple(f"rendered-sst2/{split}" for split in ("train", "valid", "test")),

@@ -4,6 +4,7 @@ from surefoot.sources import File, Source
 
 BUNDLES = "https://worksheets.codalab.org/rest/bundles/{}/contents/blob/"
 
+# Sizes with `about` are those that WILDS tells, which are in whole blocks of a disk.
 SOURCES = {
     source.name: source
     for source in (
@@ -26,8 +27,13 @@ SOURCES = {
         ),
         Source(
             name="fmow",
-            files=(File("fmow_v1.1.tar.gz", urls=(BUNDLES.format("0xaec91eb7c9d548ebb15e1b5e60f966ab"),)),),
-            size=53_893_324_800,  # of the archive, as WILDS says
+            files=(
+                File(
+                    "fmow_v1.1.tar.gz",
+                    urls=(BUNDLES.format("0xaec91eb7c9d548ebb15e1b5e60f966ab"),),
+                    about=53_893_324_800,
+                ),
+            ),
             needs=("rgb_metadata.csv", "country_code_mapping.csv", "images"),
             folders=("fmow_v1.1",),
             licence="Functional Map of the World Challenge Public License",
@@ -36,8 +42,13 @@ SOURCES = {
         ),
         Source(
             name="camelyon17",
-            files=(File("camelyon17_v1.0.tar.gz", urls=(BUNDLES.format("0xe45e15f39fb54e9d9e919556af67aabe"),)),),
-            size=10_658_709_504,  # of the archive, as WILDS says
+            files=(
+                File(
+                    "camelyon17_v1.0.tar.gz",
+                    urls=(BUNDLES.format("0xe45e15f39fb54e9d9e919556af67aabe"),),
+                    about=10_658_709_504,
+                ),
+            ),
             needs=("metadata.csv", "patches"),
             folders=("camelyon17_v1.0",),
             licence="CC0 1.0",
@@ -59,7 +70,13 @@ SOURCES = {
         ),
         Source(
             name="celeba",
-            files=(File("celebA_v1.0.tar.gz", urls=(BUNDLES.format("0xfe55077f5cd541f985ebf9ec50473293"),)),),
+            files=(
+                File(
+                    "celebA_v1.0.tar.gz",
+                    urls=(BUNDLES.format("0xfe55077f5cd541f985ebf9ec50473293"),),
+                    about=1_308_557_312,
+                ),
+            ),
             needs=("img_align_celeba",),
             folders=("celebA_v1.0", "celeba"),
             licence="non-commercial research only",

@@ -139,6 +139,18 @@ def test_the_disk_must_have_room(host: Host, tmp_path: Path, monkeypatch: pytest
     assert not host.asked
 
 
+def test_a_size_that_is_roughly_known_asks_for_room_but_refuses_nothing(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.files["/data.bin"] = CONTENT
+    roughly = source(host, about=len(CONTENT) + 4096)
+    fetch(roughly, tmp_path / "toy", None)
+    full = namedtuple("Usage", "total used free")(10**12, 10**12, web.SPARE + 2 * len(CONTENT))
+    monkeypatch.setattr("surefoot.web.shutil.disk_usage", lambda path: full)
+    with pytest.raises(UserError, match="needs"):
+        fetch(roughly, tmp_path / "again", None)
+
+
 def test_a_users_copy_is_used_where_it_is(host: Host, tmp_path: Path) -> None:
     host.files["/data.bin"] = CONTENT
     wanted = source(host, needs=("train", "val"))

@@ -136,6 +136,16 @@ def test_hours_are_a_lower_bound_where_the_size_of_an_image_set_is_not_known() -
     assert estimate(searches("lipsum_domainnet")).lines(50)[0].startswith("about ")
 
 
+def test_the_disk_holds_archives_and_what_comes_out_of_them() -> None:
+    """iWildCam's archive is known to the byte, FMoW's as WILDS tells it; nobody says what they unpack to."""
+    budget = estimate(searches("autoft_wilds"))
+    assert budget.bytes["archives"] == budget.bytes["unpacked"] == 11_957_415_473 + 53_893_324_800
+    assert not [name for name in budget.unknown if name.startswith("size of ")]
+    corrupted = estimate(searches("surgical_imagenet_c"))
+    assert corrupted.bytes["archives"] > (21 + 7 + 12 + 7) * 1e9 and "size of imagenet-c-noise" not in corrupted.unknown
+    assert "size of objectnet" in estimate(searches("wise_ft")).unknown
+
+
 def test_what_has_no_published_data_has_no_estimate() -> None:
     assert estimate(searches("smoke")) is None
 

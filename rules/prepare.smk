@@ -50,6 +50,8 @@ rule fetch_model:
 
 
 rule task_card:
+    input:
+        rows=lambda wildcards: [file for file in PLAN.splits(wildcards) if file.endswith("rows.parquet")],
     output:
         card=report(
             "results/tables/task-{task}.md",
@@ -66,6 +68,7 @@ rule task_card:
     params:
         task=PLAN.task_entry,
         metric=PLAN.metric,
+        seed=PLAN.config.seeds[0],
         code=code_digest("write_task_card"),
     message:
         "Write the card of task {wildcards.task}"

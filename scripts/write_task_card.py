@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from surefoot.cards import task_card
 from surefoot.files import atomic
-from surefoot.job import job
+from surefoot.job import job, paths
 from surefoot.tasks import load_task
 
 if TYPE_CHECKING:
@@ -14,4 +16,7 @@ if TYPE_CHECKING:
 
 if "snakemake" in globals():
     with job(snakemake), atomic(Path(snakemake.output.card)) as partial:
-        partial.write_text(task_card(load_task(snakemake.params.task), snakemake.params.metric), encoding="utf-8")
+        given = snakemake.params
+        rows = {path.parent.name: pd.read_parquet(path) for path in paths(snakemake.input.rows)}
+        card = task_card(load_task(given.task), given.metric, rows, given.seed, given.task)
+        partial.write_text(card, encoding="utf-8")

@@ -1,38 +1,64 @@
 """What people need to know of a task: its card, and a sheet that shows its images."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from surefoot.data import Data
 from surefoot.files import atomic
-from surefoot.tasks import Part, Task
+from surefoot.origins import origin
+from surefoot.tasks import Part, Selection, Task
 
 SHEET_CLASSES, SHEET_EXAMPLES = 10, 3
 
 
-def task_card(task: Task, metric: str) -> str:
-    """Markdown: classes, prompts, metric, chance level, eval sets with their roles, licences."""
-    sets = "\n".join(
-        f"| {s.name} | {s.title}{f' ({s.note})' if s.note else ''} | {s.role} | {', '.join(p.split for p in s.parts)} |"
-        for s in task.eval_sets
-    )
+def task_card(task: Task, metric: str, rows: dict[str, pd.DataFrame], seed: int, entry: dict[str, Any]) -> str:
+    """Markdown: classes, prompts, metric, eval sets with roles, numbers of images and chance levels, origin, licences.
+
+    Args:
+        rows: of the prepared splits that the task reads.
+        seed: of the run whose images are counted.
+        entry: what jobs read of the task's entry.
+    """
+
+    def images(parts: tuple[Part, ...]) -> list[Selection]:
+        return [task.select(part, rows[part.split], seed) for part in parts]
+
+    def count(chosen: list[Selection]) -> str:
+        return f"{sum(len(selection.rows) for selection in chosen):,}"
+
+    sets = ""
+    for s in task.eval_sets:
+        chosen, by = images(s.parts), s.metric or metric
+        note, splits = f" ({s.note})" if s.note else "", ", ".join(part.split for part in s.parts)
+        chance = _chance(by, chosen, s.columns or [(k,) for k in range(len(task.classes))])
+        sets += f"\n| {s.name} | {s.title}{note} | {s.role} | {count(chosen)} | {by} | {chance} | {splits} |"
     if task.targets:
-        shots = f"target_train: a few images a class of the val part; target_val: {task.targets[0].validation} others"
-        targets = "\n".join(f"| {t.name} | {t.title} | {t.split} |" for t in task.targets)
-        head = "| target | images | prepared split |\n| --- | --- | --- |"
-        sets += f"\n\n{shots}; target_test: the test part.\n\n{head}\n{targets}"
+        sets += (
+            f"\n\ntarget_train: a few images a class of the val part; target_val: {task.targets[0].validation} others; "
+            "target_test: the test part.\n\n| target | shows | val part | test part | chance | prepared split |\n"
+            "| --- | --- | --- | --- | --- | --- |"
+        )
+    for t in task.targets:
+        val, test = (images((Part(t.split, fold, target=True),)) for fold in ("val", "test"))
+        chance = _chance(metric, test, [(k,) for k in range(len(task.classes))])
+        sets += f"\n| {t.name} | {t.title} | {count(val)} | {count(test)} | {chance} | {t.split} |"
     templates, contexts = (_prompts(prompts) for prompts in (task.templates, task.contexts))
     if contexts:
         contexts = f"**Contexts of CAR-FT ({len(task.contexts)}).** {task.contexts_note}\n\n{contexts}\n\n"
     return f"""# Task {task.name}
 
-{task.title}. Main metric: {metric}; uniform guessing scores {task.chance:.1f} %.
-Trained on: {", ".join(part.split for part in task.train)}. Intervals resample: {task.cluster}.
+{task.title}. Main metric: {metric}. Intervals resample: {task.cluster}.
+Trained on: {", ".join(part.split for part in task.train)}, {count(images(task.train))} images. Numbers of images are
+those under seed {seed}; chance is what uniform guessing scores in percent, where the metric is a mean of right answers.
 
-| eval set | images | role | prepared splits |
-| --- | --- | --- | --- |
-{sets}
+| eval set | shows | role | images | metric | chance | prepared splits |
+| --- | --- | --- | --- | --- | --- | --- |{sets}
+
+**Where the images come from.** {origin(task, entry)}
 
 **Classes ({len(task.classes)}).** {", ".join(task.classes)}.
 
@@ -44,6 +70,21 @@ Trained on: {", ".join(part.split for part in task.train)}. Intervals resample: 
 
 {task.licences}
 """
+
+
+def _chance(metric: str, chosen: list[Selection], columns: Sequence[Sequence[int]]) -> str:
+    """Percent that uniform guessing gets right over the labels that a class of the task means (`columns`, see EvalSet).
+
+    '' for metrics in which guessing has no simple score: macro F1, worst group, all frames.
+    """
+    if metric not in ("top1", "mean_per_class"):
+        return ""
+    known = {label for label, meaning in enumerate(columns) if meaning}
+    labels = np.concatenate([selection.labels for selection in chosen])
+    also = np.concatenate([np.full(len(s.rows), "") if s.also is None else s.also for s in chosen])
+    right = [len(known & {label, *map(int, more.split())}) for label, more in zip(labels, also, strict=True)]
+    mean = np.mean(right) if metric == "top1" else pd.Series(right).groupby(labels).mean().mean()
+    return f"{100 * mean / len(known):.2g}"
 
 
 def _prompts(prompts: tuple[str, ...]) -> str:

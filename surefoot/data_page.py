@@ -1,6 +1,7 @@
 """docs/data.md: which published data sets are known, where they come from, and what is read of them. No torch."""
 
 from surefoot.flow import PUBLISHED
+from surefoot.origins import comes, told
 from surefoot.sources import Source
 from surefoot.tasks import family
 
@@ -63,6 +64,7 @@ def data_page() -> str:
         "family",
         "data set",
         "how it comes",
+        "GB",
         "checked by",
         "below `data_root`",
         "must hold",
@@ -85,7 +87,8 @@ def _row(name: str, source: Source) -> list[str]:
     return [
         name,
         source.name,
-        "by hand" if source.asks_the_user else "download",
+        comes(source),
+        told(source.archived),
         _checked(source),
         ", ".join(f"`{folder}`" for folder in source.folders[:3]),
         ", ".join(f"`{path}`" for path in source.needs),

@@ -139,11 +139,6 @@ class Task:
         """All rows with a role."""
         return tuple(part for eval_set in self.eval_sets if eval_set.role == role for part in eval_set.parts)
 
-    @property
-    def chance(self) -> float:
-        """Accuracy of uniform guessing, as mean per class, in percent."""
-        return 100 / len(self.classes)
-
 
 def family(name: str) -> ModuleType:
     """The module of a family of data sets."""

@@ -9,6 +9,7 @@ import pandas as pd
 
 from surefoot.data import Data
 from surefoot.files import atomic
+from surefoot.metrics import check_groups
 from surefoot.origins import origin
 from surefoot.tasks import Part, Selection, Task
 
@@ -22,6 +23,8 @@ def task_card(task: Task, metric: str, rows: dict[str, pd.DataFrame], seed: int,
         rows: of the prepared splits that the task reads.
         seed: of the run whose images are counted.
         entry: what jobs read of the task's entry.
+
+    Raises UserError for a worst group where there is one group only.
     """
 
     def images(parts: tuple[Part, ...]) -> list[Selection]:
@@ -34,6 +37,7 @@ def task_card(task: Task, metric: str, rows: dict[str, pd.DataFrame], seed: int,
     for s in task.eval_sets:
         chosen, by = images(s.parts), s.metric or metric
         note, splits = f" ({s.note})" if s.note else "", ", ".join(part.split for part in s.parts)
+        _check(task, s.name, by, chosen)
         chance = _chance(by, chosen, s.columns or [(k,) for k in range(len(task.classes))])
         sets += f"\n| {s.name} | {s.title}{note} | {s.role} | {count(chosen)} | {by} | {chance} | {splits} |"
     if task.targets:
@@ -44,6 +48,7 @@ def task_card(task: Task, metric: str, rows: dict[str, pd.DataFrame], seed: int,
         )
     for t in task.targets:
         val, test = (images((Part(t.split, fold, target=True),)) for fold in ("val", "test"))
+        _check(task, t.name, metric, test)
         chance = _chance(metric, test, [(k,) for k in range(len(task.classes))])
         sets += f"\n| {t.name} | {t.title} | {count(val)} | {count(test)} | {chance} | {t.split} |"
     templates, contexts = (_prompts(prompts) for prompts in (task.templates, task.contexts))
@@ -70,6 +75,11 @@ those under seed {seed}; chance is what uniform guessing scores in percent, wher
 
 {task.licences}
 """
+
+
+def _check(task: Task, name: str, metric: str, chosen: list[Selection]) -> None:
+    if metric == "worst_group":
+        check_groups(np.concatenate([selection.groups for selection in chosen]), f"tasks.{task.name}, eval set {name}")
 
 
 def _chance(metric: str, chosen: list[Selection], columns: Sequence[Sequence[int]]) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from surefoot.files import UserError
+
 
 def top1(predicted: np.ndarray, labels: np.ndarray) -> float:
     """Share of right predictions; both [N]."""
@@ -31,6 +33,15 @@ def worst_group(predicted: np.ndarray, labels: np.ndarray, groups: np.ndarray) -
     names, index = np.unique(groups, return_inverse=True)
     shares = np.bincount(index, weights=predicted == labels) / np.bincount(index)
     return 100 * float(shares[names != ""].min() if (names != "").any() else shares.min())
+
+
+def check_groups(groups: np.ndarray, where: str) -> None:
+    """Raises UserError unless there is a worst of several groups [N]: of one it would be top-1 under another name."""
+    if len(names := {*groups} - {""}) < 2:
+        raise UserError(
+            f"{where}: metric worst_group needs two groups or more, and these images are in "
+            f"{f'one ({min(names)})' if names else 'none'}; choose top1 or mean_per_class, or give them groups"
+        )
 
 
 def all_frames(predicted: np.ndarray, labels: np.ndarray, clusters: np.ndarray) -> float:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from surefoot.files import UserError
 from surefoot.intervals import Resampler, interval
+from surefoot.metrics import check_groups
 from surefoot.names import prediction_column
 from surefoot.select import best_alpha, choose_alpha, validation_only
 
@@ -146,6 +147,8 @@ class Results:
             table = self.predictions[method]
             table = table[(table["seed"] == seed) & (table["eval_set"] == eval_set)]
             column = prediction_column(space, alpha)
+            if self.metric_of(eval_set) == "worst_group":
+                check_groups(table["group"].to_numpy(str), f"tasks.{self.task}, eval set {eval_set}")
             self._draws[key] = self.resampler.judged(self.metric_of(eval_set), table, column)
         return self._draws[key]
 

@@ -82,6 +82,13 @@ class FolderTask(AnyTask):
         description="Class folders (or labels of the tables) in order, or a map from each to the words that prompts "
         "use; null: the class folders of the training set, with underscores read as blanks.",
     )
+    groups: dict[str, str] | None = Field(
+        None,
+        min_length=2,
+        description="Group -> pattern, such as {day: '*/day/*', night: '*_night.*'}: the group of an image is the "
+        "first whose pattern fits its path below root (* is any text, / too); an image that none fits counts in no "
+        "group. For metric worst_group. In tables the column group goes first.",
+    )
     templates: list[str] = Field(
         default=["a photo of a {}."], min_length=1, description="Prompts with {} where the class stands."
     )

@@ -108,6 +108,7 @@ class Task:
             is refused; else images are resized for it.
         folds: how many take turns, a seed's being seed mod folds; 1: every seed has the same images.
         may_lack_classes: the real training set has no image of some classes.
+        grouped: images may be in different groups, so that there is a worst one.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Task:
     exact: bool = False
     folds: int = 1
     may_lack_classes: bool = False
+    grouped: bool = True
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -155,8 +157,16 @@ def prepared_split(entry: dict[str, Any], split: str) -> "Prepared":
 
 
 def build_task(name: str, entry: AnyTask) -> Task:
-    """The task of a config entry. Raises UserError for what its family does not know."""
-    return family(entry.family).build(name, entry)
+    """The task of a config entry. Raises UserError for what its family does not know, and for a worst group of one."""
+    task: Task = family(entry.family).build(name, entry)
+    if entry.metric == "worst_group" and not task.grouped:
+        named = (
+            "name them (groups, or a table's column group), or" if entry.family == "folder" else "these have none, so"
+        )
+        raise UserError(
+            f"tasks.{name}.metric: worst_group needs groups of images; {named} choose top1 or mean_per_class"
+        )
+    return task
 
 
 def load_task(entry: dict[str, Any]) -> Task:

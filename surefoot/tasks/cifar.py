@@ -317,6 +317,7 @@ def build(name: str, entry: BenchmarkTask) -> Task:
         targets=_targets(entry.shift, corruptions),
         note=_note(entry, ood_val),
         exact=True,
+        grouped=False,
     )
 
 

@@ -197,6 +197,7 @@ def build(name: str, entry: BenchmarkTask) -> Task:
         select=selector(len(classes()), entry.shots),
         note=_note(domain, test_sets, ood_val, published),
         exact=True,
+        grouped=False,
         may_lack_classes=domain == "painting",
     )
 

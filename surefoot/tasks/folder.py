@@ -5,6 +5,7 @@ N rows. No pandas at import: the Snakefile imports this module.
 
 import hashlib
 import os
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +68,7 @@ def build(name: str, entry: FolderTask) -> Task:
         licences=entry.licence or "not said in the config (key licence of the task)",
         select=selector(len(classes), entry.shots),
         exact=True,
+        grouped=bool(entry.groups) or any(how.table for how in entry.splits.values() if how.role != "train"),
     )
 
 
@@ -104,13 +106,16 @@ def prepared(name: str, entry: FolderTask, split: str) -> Prepared:
         raise UserError(f"tasks.{name}: no split {split!r}{config.suggestion(split, entry.splits)}")
     how, task = entry.splits[split], build(name, entry)
     cut = how.role == "train" and any(part.fold == "val" for s in task.eval_sets for part in s.parts)
-    index = partial(_index, task.classes, how, f"tasks.{name}.splits.{split}", entry.hold_out if cut else 0.0)
+    share = entry.hold_out if cut else 0.0
+    index = partial(_index, task.classes, entry.groups or {}, how, f"tasks.{name}.splits.{split}", share)
     return Prepared(source="", index=index, stream=entry.stream and how.role == "train")
 
 
-def _index(classes: tuple[str, ...], how: FolderSplit, where: str, share: float, root: Path) -> "pd.DataFrame":
-    """Rows of one image set. Raises UserError for what is missing or has a class that the training set lacks."""
-
+def _index(
+    classes: tuple[str, ...], groups: dict[str, str], how: FolderSplit, where: str, share: float, root: Path
+) -> "pd.DataFrame":
+    """Rows of one image set. Raises UserError for what is missing, has a class that the training set lacks, or is
+    tested and in no group though there are groups."""
     if not root.is_dir():
         raise UserError(f"{where}: there is no folder {root}; check the task's root")
     rows = _from_table(how, where, root) if how.table else _from_folder(how, where, root)
@@ -123,9 +128,20 @@ def _index(classes: tuple[str, ...], how: FolderSplit, where: str, share: float,
     rows["label"] = rows["class"].map(label).astype("int64")
     # An image without a cluster is one of its own; one without a group is in none.
     rows["cluster"] = rows["cluster"].fillna(rows["file"]) if "cluster" in rows else rows["file"]
-    rows["group"] = rows["group"].fillna("") if "group" in rows else "all"
+    if "group" not in rows:
+        rows["group"] = [_group(file, groups) for file in rows["file"]] if groups else "all"
+        if how.role != "train" and not rows["group"].any():
+            raise UserError(
+                f"{where}: no image is in a group; the patterns of `groups` ({', '.join(groups.values())}) must fit "
+                f"paths such as {rows['file'][0]}"
+            )
+    rows["group"] = rows["group"].fillna("")
     rows["fold"] = "train" if how.role == "train" else ""
     return hold_out(rows, share) if share else rows
+
+
+def _group(file: str, groups: dict[str, str]) -> str:
+    return next((name for name, pattern in groups.items() if fnmatchcase(file, pattern)), "")
 
 
 def _from_folder(how: FolderSplit, where: str, root: Path) -> "pd.DataFrame":

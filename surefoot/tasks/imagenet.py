@@ -190,6 +190,7 @@ def build(name: str, entry: BenchmarkTask) -> Task:
         targets=tuple(_target(c) for c in corruptions) if adapts else (),
         note=_note(entry, ood_val, test_sets, published),
         exact=True,
+        grouped=False,
     )
 
 

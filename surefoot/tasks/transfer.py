@@ -377,4 +377,5 @@ def build(name: str, entry: BenchmarkTask) -> Task:
         select=selector(len(known["classes"]), shots),
         note=note,
         exact=True,
+        grouped=False,
     )

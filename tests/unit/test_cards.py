@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from surefoot.cards import task_card
+from surefoot.files import UserError
 from surefoot.task_entries import BenchmarkTask, EmojiTask
 from surefoot.tasks import Task, build_task, family
 from surefoot.tasks.emoji_names import concept_ranks, emoji_class, inventory
@@ -54,6 +55,27 @@ def test_chance_stands_only_beside_metrics_that_guessing_has_a_score_in(metric: 
     card = tiny_card(replace(TINY, eval_sets=sets), "mean_per_class")
     assert cells(card)["id_val"][3:5] == ["all_frames", ""]
     assert cells(card)["id_test"][3:5] == ["mean_per_class", f"{100 / len(TINY.classes):.2g}"]
+
+
+def test_a_worst_group_of_one_is_refused() -> None:
+    """Also where only the prepared images tell; an image in no group makes none."""
+    lone = {split: tiny_rows().assign(group="day") for split in TINY.splits}
+    with pytest.raises(UserError, match=r"tasks\.tiny, eval set id_val: metric worst_group needs .* in one \(day\)"):
+        task_card(TINY, "worst_group", lone, 0, EMOJI)
+    lone["plain"].loc[::2, "group"] = ""
+    with pytest.raises(UserError, match=r"id_val: .* one \(day\)"):
+        task_card(TINY, "worst_group", lone, 0, EMOJI)
+    assert task_card(TINY, "top1", lone, 0, EMOJI)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"), [("imagenet", "imagenet"), ("cifar", "cifar10"), ("domainnet", "real"), ("transfer", "cars")]
+)
+def test_data_sets_without_groups_have_no_worst_one(kind: str, data: str) -> None:
+    with pytest.raises(
+        UserError, match=r"tasks\.t\.metric: worst_group needs groups of images; these have none, so choose top1"
+    ):
+        build_task("t", BenchmarkTask(family=kind, data=data, recipe="r", metric="worst_group"))
 
 
 def test_masked_sets_are_guessed_among_their_own_labels(tmp_path: Path) -> None:

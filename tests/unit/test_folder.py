@@ -6,14 +6,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from surefoot.data import Data
 from surefoot.files import UserError
 from surefoot.images import evaluation_view, load_rgb
+from surefoot.metrics import worst_group
 from surefoot.prepare import prepare_files
 from surefoot.splits import read_split
 from surefoot.task_entries import FolderTask
-from surefoot.tasks import Part, load_task, prepared_split
+from surefoot.tasks import Part, build_task, load_task, prepared_split
 from surefoot.tasks.benchmarks import hold_out
 from surefoot.tasks.folder import build, listing
 from tests.fabricate.folder import CLASSES, fabricate
@@ -200,6 +202,64 @@ def test_a_table_may_leave_clusters_and_groups_open(root: Path, tmp_path: Path) 
     examples = opened(given, tmp_path / "data").examples((Part("shifted", ""),), 0)
     assert len(set(examples.clusters)) == len(files) and "pair" in examples.clusters
     assert set(examples.groups) == {"", "NA"}
+
+
+def grouped(root: Path, tmp_path: Path, **changes: Any) -> Data:
+    """The data set with the test images of even numbers in a subfolder, and patterns for it and for a name."""
+    for name in CLASSES:
+        (root / "test" / name / "night").mkdir()
+        for file in sorted((root / "test" / name).glob("00[0246].*")):
+            file.rename(file.parent / "night" / file.name)
+    groups = {"night": "*/night/*", "one": "*/001.*", "none of these": "*/nothing/*"}
+    return opened(entry(root, splits={k: SPLITS[k] for k in ("train", "test")}, groups=groups, **changes), tmp_path)
+
+
+def test_groups_are_patterns_of_paths(root: Path, tmp_path: Path) -> None:
+    """Subfolders or parts of names; the first pattern that fits; images that none fits are in no group."""
+    data = grouped(root, tmp_path)
+    examples = data.examples(data.task.parts_of("id_test"), 0)
+    names = [data.splits["test"].rows["file"][row] for row in examples.pieces[0][1]]
+    for file, group in zip(names, examples.groups, strict=True):
+        assert group == ("night" if "/night/" in file else "one" if "/001." in file else "")
+    assert {group: int((examples.groups == group).sum()) for group in set(examples.groups)} == {
+        "night": 12,
+        "one": 3,
+        "": 9,
+    }
+    assert worst_group(examples.labels, examples.labels, examples.groups) == 100
+    wrong = np.where(examples.groups == "one", -1, examples.labels)
+    assert worst_group(wrong, examples.labels, examples.groups) == 0
+
+
+def test_groups_that_fit_no_test_image_are_told_but_training_images_need_none(root: Path, tmp_path: Path) -> None:
+    given = entry(root, groups={"day": "*/day/*", "night": "*/night/*"})
+    with pytest.raises(UserError, match=r"splits\.test: no image is in a group; .*\*/day/\*, .* test/blue_jay/"):
+        prepare(given, "test", tmp_path)
+    assert set(read_split(prepare(given, "train", tmp_path)).rows["group"]) == {""}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "tasks.pets.metric: worst_group needs groups of images; name them"),
+        ({"groups": {"day": "*", "night": "*"}}, ""),
+        ({"splits": SPLITS | {"more": {"role": "ood_test", "table": "list.csv"}}}, ""),
+    ],
+)
+def test_a_worst_group_needs_groups(root: Path, changes: dict[str, Any], message: str) -> None:
+    settings = {key: value for key, value in entry(root, **changes).items() if key != "name"}
+    model = FolderTask.model_validate(settings | {"recipe": "r", "metric": "worst_group"})
+    if not message:
+        assert build_task("pets", model).grouped
+        return
+    with pytest.raises(UserError, match=message):
+        build_task("pets", model)
+
+
+def test_one_group_is_no_choice_of_groups(root: Path) -> None:
+    settings = {key: value for key, value in entry(root, groups={"day": "*"}).items() if key != "name"}
+    with pytest.raises(ValidationError, match="at least 2 items"):
+        FolderTask.model_validate(settings | {"recipe": "r"})
 
 
 def test_a_new_image_in_a_nested_folder_prepares_the_split_again(root: Path) -> None:

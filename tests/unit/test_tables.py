@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from surefoot.figures import frontier_points
-from surefoot.files import write_json
+from surefoot.files import UserError, write_json
 from surefoot.layouts import layout, to_latex, with_interval, write_tables
 from surefoot.results import AVERAGE, Results, System
 from surefoot.tables import (
@@ -101,6 +101,16 @@ def test_main_table_by_hand(results: Results) -> None:
             assert cell(table, label, name) == pytest.approx(percent(FT[name][index]), rel=1e-5)
         average = (percent(FT["line"][index]) + percent(FT["glyph"][index])) / 2
         assert cell(table, label, AVERAGE) == pytest.approx(average, rel=1e-5)
+
+
+def test_a_worst_group_of_one_is_no_score() -> None:
+    """Tables are the last place to see it, where a table of the user's own data names a single group."""
+    found = toy()
+    found.metric = "worst_group"
+    for table in found.predictions.values():
+        table["group"] = "day"
+    with pytest.raises(UserError, match=r"tasks\.toy, eval set id_test: metric worst_group needs .* in one \(day\)"):
+        main_table(found)
 
 
 def test_shifted_sets_of_all_tasks_by_hand(results: Results) -> None:

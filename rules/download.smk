@@ -14,6 +14,7 @@ rule fetch_data:
         family=PLAN.source_family,
         data_root=PLAN.data_root,
         source=PLAN.source_entry,
+        check=PLAN.config.check_sizes,
     message:
         "Get the data set {wildcards.source}"
     script:

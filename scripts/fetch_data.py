@@ -16,4 +16,4 @@ if "snakemake" in globals():
     with job(snakemake):
         given, out = snakemake.params, Path(snakemake.output.manifest)
         source = family(given.family).SOURCES[snakemake.wildcards.source]
-        write_json(out, fetch(source, out.parent, Path(given.data_root) if given.data_root else None))
+        write_json(out, fetch(source, out.parent, Path(given.data_root) if given.data_root else None, given.check))

@@ -274,7 +274,9 @@ class Config(Section):
         "data of your own, whose training images may stay files. Locally at most --cores.",
     )
     check_sizes: bool = Field(
-        True, description="Refuse a published data set with another number of images than its makers say."
+        True,
+        description="Refuse a published data set with another number of images, or other tables in your own copy, than "
+        "its makers say.",
     )
     estimate_tflops: float = Field(
         50,

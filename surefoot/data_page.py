@@ -21,7 +21,8 @@ data_root: {imagenet: /data/imagenet, wilds: /data/wilds}
 ```
 
 The table says below which folders a data set is looked for, and what must be in it; a copy that lacks part of that is
-an error that names what is missing. An archive that you have can be put to `results/raw/<data set>/archives/`
+an error that names what is missing. Tables and other files that are no archives are checked against published digests
+(`check_sizes: false` accepts others). An archive that you have can be put to `results/raw/<data set>/archives/`
 instead.
 
 ## Downloads

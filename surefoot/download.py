@@ -15,24 +15,27 @@ from typing import Any
 from surefoot import web
 from surefoot.files import UserError, atomic
 from surefoot.sources import File, Source
-from surefoot.unpack import Limit, extract
+from surefoot.unpack import Limit, extract, is_archive
 
 logger = logging.getLogger(__name__)
 
+AROUND = ("urls", "about")  # of a File, what changes nothing that is extracted
 
-def fetch(source: Source, folder: Path, data_root: Path | None) -> dict[str, Any]:
+
+def fetch(source: Source, folder: Path, data_root: Path | None, check: bool = True) -> dict[str, Any]:
     """Make a data set complete and say where it is: {root, how, files: name -> sha256}.
 
     Args:
         source: what is distributed, and what must exist afterwards.
         folder: results/raw/{source}; archives that a user put into its `archives/` are verified and used.
         data_root: folder with a user's own copies; a copy found there is used where it is.
+        check: refuse an own copy in which a file has another digest than the published one.
 
     Raises UserError that says which file is missing or wrong, and what to do.
     """
     if data_root and (found := _own_copy(source, data_root)):
         logger.info("%s: using the copy in %s", source.name, found)
-        return {"root": str(found), "how": "own copy", "files": {}}
+        return {"root": str(found), "how": "own copy", "files": _checked(source, found) if check else {}}
     extracted, partial, mark = folder / "files", folder / ".files.part", folder / "extracted"
     archives = folder / "archives"
     if not (mark.is_file() and mark.read_text().strip() == _content(source) and not _missing(source, extracted)):
@@ -58,8 +61,8 @@ def fetch(source: Source, folder: Path, data_root: Path | None) -> dict[str, Any
 
 def _content(source: Source) -> str:
     """Digest of all that decides what is extracted: another one of a file, or another place, extracts anew."""
-    files = [{key: value for key, value in asdict(file).items() if key != "urls"} for file in source.files]
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    kept = [{key: value for key, value in asdict(file).items() if key not in AROUND} for file in source.files]
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def _own_copy(source: Source, data_root: Path) -> Path | None:
@@ -79,6 +82,25 @@ def _own_copy(source: Source, data_root: Path) -> Path | None:
             )
     logger.info("%s: no copy in %s", source.name, ", ".join(map(str, looked)))
     return None
+
+
+def _checked(source: Source, place: Path) -> dict[str, str]:
+    """SHA-256 of the files in a user's copy whose digest is published: those that are no archives, so mostly tables.
+
+    Raises UserError for one that is another.
+    """
+    found = {}
+    for file in (*source.inside, *(file for file in source.files if not is_archive(file.name))):
+        path = place / file.to / file.name
+        if path.is_file() and web.is_published(file):
+            known = web.digests(path, file)
+            if wrong := web.difference(file, known):
+                raise UserError(
+                    f"{source.name}: {path} {wrong}: it was changed, cut off or is another version; get it again, or "
+                    "accept it with check_sizes: false"
+                )
+            found[file.name] = known["sha256"]
+    return found
 
 
 def _missing(source: Source, place: Path) -> list[str]:

@@ -54,6 +54,8 @@ class Source:
         folders: where a user's copy may stand below `data_root`, tried in turn; '.' is data_root itself.
         by_hand: what a user must do where a licence or a login is needed: which file, from where, to put where.
         licence: one line.
+        inside: files of the extracted data set with published digests, checked in a user's copy where they are there,
+            as its `files` are that are no archives.
         size: bytes on disk after extraction, for the free-space check and the cards; 0 where nobody says them.
     """
 
@@ -63,6 +65,7 @@ class Source:
     folders: tuple[str, ...]
     licence: str
     by_hand: str = ""
+    inside: tuple[File, ...] = ()
     size: int = 0
 
     @property

@@ -22,6 +22,7 @@ SOURCES = {
                 ),
             ),
             needs=("metadata.csv", "train"),
+            inside=(File("metadata.csv", md5="ab4905ee40ac45ab66ddb176d473a4b4"),),
             folders=("iwildcam_v2.0",),
             licence="Community Data License Agreement, permissive, version 1.0",
         ),
@@ -78,11 +79,20 @@ SOURCES = {
                 ),
             ),
             needs=("img_align_celeba",),
+            inside=(  # as the makers distribute it; nobody publishes digests of the tables of WILDS
+                File("list_attr_celeba.txt", md5="75e246fa4810816ffd6ee81facbd244c"),
+                File("list_eval_partition.txt", md5="d32c9cbf5e040fd4025c592c306e6668"),
+                File(
+                    "img_align_celeba.zip",
+                    sha256="46fb89443c578308acf364d7d379fe1b9efb793042c0af734b6112e4fd3a8c74",
+                    md5="00d2c5bc6d35e252742224ab0c1e8fcb",
+                ),
+            ),
             folders=("celebA_v1.0", "celeba"),
             licence="non-commercial research only",
             by_hand="If the official host of WILDS fails, get img_align_celeba.zip, list_attr_celeba.txt and "
             "list_eval_partition.txt from the makers (https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html) and put them, "
-            "the archive extracted, into celeba/ below data_root.wilds.",
+            "the archive beside what comes out of it so that it is checked too, into celeba/ below data_root.wilds.",
         ),
     )
 }

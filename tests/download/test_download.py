@@ -166,6 +166,28 @@ def test_a_users_copy_is_used_where_it_is(host: Host, tmp_path: Path) -> None:
         fetch(wanted, tmp_path / "raw", tmp_path / "nowhere")
 
 
+@pytest.mark.fault(
+    "data set",
+    "a table in your own copy is another version, or cut off",
+    "refused, with its digest; `check_sizes: false` accepts it",
+)
+def test_files_of_a_users_copy_have_their_published_digests(tmp_path: Path) -> None:
+    """Plain files of the source, and what is known of the inside of its archives; absent ones are not asked for."""
+    table = File("table.csv", md5="b1946ac92492d2347c6235b4d2611184")  # of hello
+    plain = File("list.txt", ("https://data.invalid/list.txt",), sha256=digest(CONTENT), to="lists")
+    wanted = Source("toy", (File("data.tar"), plain), ("train",), (".",), "none", inside=(table, File("gone.txt")))
+    (tmp_path / "train").mkdir()
+    (tmp_path / "lists").mkdir()
+    for name, right in (("table.csv", b"hello\n"), ("lists/list.txt", CONTENT)):
+        (tmp_path / name).write_bytes(right[:-1])
+        with pytest.raises(UserError, match=rf"toy: .*{name} has sha256|toy: .*{name} has md5"):
+            fetch(wanted, tmp_path / "raw", tmp_path)
+        assert fetch(wanted, tmp_path / "raw", tmp_path, check=False)["files"] == {}
+        (tmp_path / name).write_bytes(right)
+    found = fetch(wanted, tmp_path / "raw", tmp_path)
+    assert found["files"] == {"table.csv": digest(b"hello\n"), "list.txt": digest(CONTENT)}
+
+
 def test_a_token_goes_to_its_host_alone(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     host.files["/data.bin"] = CONTENT

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from surefoot import metrics
+from surefoot.download import fetch
 from surefoot.files import UserError
 from surefoot.tasks import Part, load_task
 from surefoot.tasks.benchmarks import COLUMNS
@@ -151,6 +152,17 @@ def test_groups_read_as_what_they_are(root: Path) -> None:
     assert (table["place"][birds["file"]].to_numpy() == wet.to_numpy()).all()
     faces = index(root, "celeba-shifted")
     assert (faces["group"].str.startswith("blond") == (faces["label"] == 1)).all()
+
+
+def test_tables_of_own_copies_are_checked(root: Path, tmp_path: Path) -> None:
+    """Fabricated ones are others than the published; those of CelebA's makers are known, of WILDS' they are not."""
+    with pytest.raises(UserError, match=r"metadata\.csv has md5 .*, not ab4905ee40ac45ab66ddb176d473a4b4"):
+        fetch(SOURCES["iwildcam"], tmp_path / "raw", root)
+    assert fetch(SOURCES["celeba"], tmp_path / "raw", root)["how"] == "own copy"
+    (tmp_path / "celeba/img_align_celeba").mkdir(parents=True)
+    (tmp_path / "celeba/list_eval_partition.txt").write_text("000001.jpg 0\n")
+    with pytest.raises(UserError, match=r"list_eval_partition\.txt has md5 .*, not d32c9cbf5e040fd4025c592c306e6668"):
+        fetch(SOURCES["celeba"], tmp_path / "raw", tmp_path)
 
 
 def test_celeba_reads_the_tables_of_its_makers_too(root: Path, tmp_path: Path) -> None:

@@ -291,8 +291,12 @@ def _add_data(found: Budget, plan: Plan, tasks: list[str]) -> None:
     found.bytes["prepared"] = sum(prepared.values())
     found.unsized += [f"size of {name}" for name, source in sources.items() if not source.archived]
     found.by_hand = [name for name, source in sources.items() if source.asks_the_user]
+    roots = {kind: Path(root).expanduser() for kind, root in plan.config.data_root.items()}
     found.absent = [
-        f"data_root.{family}: there is no folder {root} on this machine"
-        for family, root in plan.config.data_root.items()
-        if not Path(root).expanduser().is_dir()
+        f"data_root.{kind}: there is no folder {plan.config.data_root[kind]} on this machine"
+        for kind, root in roots.items()
+        if not root.is_dir()
     ]
+    for name, source in sources.items():
+        owners = [root for kind, root in roots.items() if name in getattr(family(kind), "SOURCES", ())]
+        found.absent += [told for root in owners if (told := source.pickled_copy(root))]

@@ -42,7 +42,7 @@ folder, links to anything outside the archive, devices, and archives that swell 
 their data set are refused. Encrypted zips (ObjectNet) need the program `unzip`; without it Python decrypts about a
 megabyte a second. Archives stay where they are and may be deleted once the data set is complete (`extracted` is there):
 they are fetched again only if something in `files/` is missing or another digest is published. Pickled files are never
-read.
+read: of CIFAR the binary version is, and a copy that has the Python version only is told so.
 
 Preparing decodes every test image once to the model's input size, exactly as open_clip's evaluation transform does,
 into one array per split; ImageNet-size training sets stay files and are decoded while training. The numbers of images

@@ -40,6 +40,9 @@ def fetch(source: Source, folder: Path, data_root: Path | None, check: bool = Tr
     archives = folder / "archives"
     if not (mark.is_file() and mark.read_text().strip() == _content(source) and not _missing(source, extracted)):
         _by_hand(source, archives, data_root)
+        whole = all((archives / file.name).is_file() for file in source.files)
+        if data_root and not whole and (told := source.pickled_copy(data_root)):
+            raise UserError(told)
         _room(source, folder)
         shutil.rmtree(partial, ignore_errors=True)
         fetched = [(_obtain(source, file, archives), file) for file in source.files]

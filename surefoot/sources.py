@@ -4,6 +4,7 @@ No torch and no pandas here: the Snakefile imports this module.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 
@@ -56,6 +57,7 @@ class Source:
         licence: one line.
         inside: files of the extracted data set with published digests, checked in a user's copy where they are there,
             as its `files` are that are no archives.
+        pickled: folder of another version that is pickled, which is never read as that can run code.
         size: bytes on disk after extraction, for the free-space check and the cards; 0 where nobody says them.
     """
 
@@ -66,6 +68,7 @@ class Source:
     licence: str
     by_hand: str = ""
     inside: tuple[File, ...] = ()
+    pickled: str = ""
     size: int = 0
 
     @property
@@ -77,6 +80,18 @@ class Source:
     def unpacked(self) -> int:
         """Bytes after extraction; those of its files where nobody says them, as images are hardly smaller in one."""
         return self.size or self.archived
+
+    def pickled_copy(self, data_root: Path) -> str:
+        """What to tell a user who has the pickled version only; '' where there is none."""
+        for place in (data_root / name for name in self.folders if self.pickled):
+            if (place / self.pickled).is_dir() and not all((place / path).exists() for path in self.needs):
+                file = self.files[0]
+                return (
+                    f"{self.name}: {place / self.pickled} is the pickled version, which could run code when it is read "
+                    f"and is not. Unpack {file.name} ({file.urls[0]}) into {place}, or put that file into "
+                    f"results/raw/{self.name}/archives/; without data_root for this family it is downloaded"
+                )
+        return ""
 
     @property
     def asks_the_user(self) -> bool:

@@ -193,6 +193,7 @@ SOURCES: dict[str, Source] = {
         ),
         needs=("cifar-10-batches-bin/data_batch_1.bin", "cifar-10-batches-bin/test_batch.bin"),
         folders=(".", "cifar10", "cifar-10"),
+        pickled="cifar-10-batches-py",
         licence="open; no licence stated",
         size=184_380_000,
     ),

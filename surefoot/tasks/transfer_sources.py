@@ -145,6 +145,7 @@ SOURCES: dict[str, Source] = {
             ),
             needs=("cifar-100-binary/train.bin", "cifar-100-binary/test.bin"),
             folders=(".", "cifar100", "cifar-100"),
+            pickled="cifar-100-python",
             licence="open; no licence stated",
         ),
         Source(

@@ -160,6 +160,12 @@ def test_every_experiment_can_be_told(path: str) -> None:
         assert all(value >= 0 for value in [*budget.flops.values(), *budget.bytes.values()])
 
 
+def test_a_dry_run_tells_of_a_pickled_copy(tmp_path: Path) -> None:
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    found = searches("autoft_cifar", {"data_root": {"cifar": str(tmp_path), "folder": str(tmp_path)}})
+    assert "cifar-10-batches-py is the pickled version" in estimate(found).lines(50)[-1]
+
+
 def test_a_dry_run_tells_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
     found = searches("wise_ft", {"data_root": {"imagenet": str(tmp_path / "gone")}})
     assert estimate(found).lines(50)[-1] == (

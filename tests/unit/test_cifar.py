@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10
 
+from surefoot.download import fetch
 from surefoot.files import UserError
+from surefoot.sources import Source
 from surefoot.task_entries import BenchmarkTask
 from surefoot.tasks import Part
 from surefoot.tasks.cifar import CLASSES, SOURCES, SPLITS, _corrupted, build
+from surefoot.tasks.transfer_sources import SOURCES as TRANSFER
 from tests.fabricate.cifar import fabricate
 
 
@@ -126,6 +129,29 @@ def test_mistakes_are_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as error:
         task(**changes)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "pickled", "archive"),
+    [
+        (SOURCES["cifar10"], "cifar-10-batches-py", "cifar-10-binary.tar.gz"),
+        (TRANSFER["cifar100"], "cifar-100-python", "cifar-100-binary.tar.gz"),
+    ],
+)
+@pytest.mark.parametrize("at", [".", "sub"])
+def test_a_pickled_copy_is_told_and_not_downloaded_over(
+    source: Source, pickled: str, archive: str, at: str, tmp_path: Path
+) -> None:
+    """As torchvision leaves it; the binary version is wanted, and what to do is said before anything is fetched."""
+    place = tmp_path / "own" / at.replace("sub", source.folders[1])
+    (place / pickled).mkdir(parents=True)
+    with pytest.raises(UserError, match=rf"{pickled} is the pickled version.*Unpack {archive} \(https://www.cs.tor"):
+        fetch(source, tmp_path / "raw", tmp_path / "own")
+    assert not (tmp_path / "raw/archives").exists()
+    for need in source.needs:
+        (place / need).parent.mkdir(exist_ok=True)
+        (place / need).write_bytes(b"")
+    assert fetch(source, tmp_path / "raw", tmp_path / "own")["how"] == "own copy"
 
 
 def test_wrong_files_are_named(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def prepare_files(
         code: digest of the code; a killed job goes on only with the same.
 
     Raises UserError for a table that is not what it should be, and for images that cannot be read: all of them are
-    named, the others are kept, and a rerun goes on.
+    named, the others are kept, and a rerun decodes the named ones only.
     """
     rows = how.index(root)
     if missing := [column for column in COLUMNS if column not in rows]:
@@ -118,14 +118,15 @@ def finish_split_of(folder: Path, images: Path, rows: pd.DataFrame, source: dict
 def _decoded(
     how: Prepared, root: Path, rows: pd.DataFrame, size: int, state: Path, name: str, made_from: dict[str, Any]
 ) -> Path:
-    """A .npy file of the evaluation views of all rows; a killed job goes on behind the last chunk."""
+    """A .npy file of the evaluation views of all rows. A killed job goes on behind the last chunk; one that met images
+    that cannot be read takes those again."""
     array, progress = state / "images.npy", state / "progress.json"
     # The source too: another version of a data set lies in the same folder and can have the same names and labels.
     content = str(pd.util.hash_pandas_object(rows).sum())
     mark = {"rows": content, "size": size, "border": how.border, "root": str(root), **made_from}
-    done = 0
+    done, again = 0, []
     if array.is_file() and progress.is_file() and (found := read_json(progress))["mark"] == mark:
-        done = found["done"]
+        done, again = found["done"], found.get("again", [])
     shape = (len(rows), size, size, 3)
     try:
         state.mkdir(parents=True, exist_ok=True)
@@ -136,22 +137,22 @@ def _decoded(
             images = np.lib.format.open_memmap(array, "w+", np.uint8, shape)
     except OSError as error:
         raise UserError(f"cannot write {array}: {error}; free space or mend permissions, then rerun") from error
-    broken: list[str] = []
-    with tqdm(total=len(rows), initial=done, desc=f"prepare {name}", unit="img") as bar:
-        for start in range(done, len(rows), CHUNK):
-            part = rows.iloc[start : start + CHUNK]
-            for place, view in enumerate(_views(how, root, part, size), start):
+    broken: dict[int, str] = {}
+    chunks = [range(start, min(start + CHUNK, len(rows))) for start in range(done, len(rows), CHUNK)]
+    with tqdm(total=len(rows), initial=done - len(again), desc=f"prepare {name}", unit="img") as bar:
+        for places in [again, *chunks] if again else chunks:
+            for place, view in zip(places, _views(how, root, rows.iloc[list(places)], size), strict=True):
                 if isinstance(view, UserError):
-                    broken.append(str(view))
+                    broken[place] = str(view)
                 else:
                     images[place] = view
             images.flush()
-            if not broken:
-                write_json(progress, {"mark": mark, "done": start + len(part)})
-            bar.update(len(part))
+            done = max(done, places[-1] + 1)
+            write_json(progress, {"mark": mark, "done": done, "again": list(broken)})
+            bar.update(len(places))
     if broken:
         more = f"\n  and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
-        shown = "\n  ".join(broken[:SHOWN])
+        shown = "\n  ".join(list(broken.values())[:SHOWN])
         raise UserError(f"split {name}: {len(broken)} of {len(rows)} images cannot be read:\n  {shown}{more}")
     return array
 

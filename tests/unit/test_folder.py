@@ -113,7 +113,7 @@ def test_tables_of_files(root: Path, tmp_path: Path) -> None:
 @pytest.mark.fault(
     "data set",
     "an image of your own data is broken",
-    "named; a rerun goes on behind it once it is mended",
+    "named; the others are kept, and a rerun decodes it alone once it is mended",
 )
 def test_a_broken_image_is_named_and_a_rerun_goes_on(root: Path, tmp_path: Path) -> None:
     broken = root / "train" / "red_fox" / "003.jpg"
@@ -125,6 +125,35 @@ def test_a_broken_image_is_named_and_a_rerun_goes_on(root: Path, tmp_path: Path)
     broken.write_bytes(whole)
     assert len(read_split(prepare(entry(root), "train", tmp_path / "data")).rows) == 24
     assert not (tmp_path / "data/state/train").exists()
+
+
+def test_a_rerun_decodes_only_what_was_broken(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken images in several chunks, mended one by one; the end is that of a whole data set, to the byte."""
+    monkeypatch.setattr("surefoot.prepare.CHUNK", 5)
+    plain, asked = prepare(entry(root), "train", tmp_path / "plain"), []
+    broken = [root / "train" / at for at in ("blue_jay/002.jpg", "green_frog/005.jpg", "red_fox/007.jpg")]
+    whole = [path.read_bytes() for path in broken]
+    for path in broken:
+        path.write_bytes(b"")
+
+    def load(path: Path) -> Any:
+        asked.append(path)
+        return load_rgb(path)
+
+    monkeypatch.setattr("surefoot.prepare.load_rgb", load)
+    for mended, tried in ((0, 24), (0, 3), (1, 3), (3, 2)):
+        for path, content in zip(broken[:mended], whole, strict=False):
+            path.write_bytes(content)
+        asked.clear()
+        if mended < 3:
+            with pytest.raises(UserError, match=f"{3 - mended} of 24 images cannot be read") as error:
+                prepare(entry(root), "train", tmp_path / "broken")
+            assert all(str(path) in str(error.value) for path in broken[mended:])
+        else:
+            prepare(entry(root), "train", tmp_path / "broken")
+        assert len(asked) == tried
+    for name in ("images.npy", "rows.parquet", "split.json"):
+        assert (plain / name).read_bytes() == (tmp_path / "broken/train" / name).read_bytes()
 
 
 @pytest.mark.fault(

@@ -45,9 +45,10 @@ they are fetched again only if something in `files/` is missing or another diges
 read: of CIFAR the binary version is, and a copy that has the Python version only is told so.
 
 Preparing decodes every test image once to the model's input size, exactly as open_clip's evaluation transform does,
-into one array per split; ImageNet-size training sets stay files and are decoded while training. The numbers of images
-are checked (`check_sizes: false` accepts others). What the loaders were tried on are small data sets fabricated in
-the real layouts; the files themselves have not been seen by the tests.
+into one array per split; ImageNet-size training sets stay files and are decoded while training; that none of them is
+missing or cut off is seen before. The numbers of images are checked (`check_sizes: false` accepts others). What the
+loaders were tried on are small data sets fabricated in the real layouts; the files themselves have not been seen by the
+tests.
 
 ## What a run will take
 

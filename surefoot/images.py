@@ -20,6 +20,7 @@ from surefoot.files import UserError
 from surefoot.seeds import numpy_stream
 
 BICUBIC = Image.Resampling.BICUBIC
+ENDS = (b"\xff\xd9", b"IEND\xaeB`\x82")  # of a JPEG and of a PNG file
 RATIOS = (3 / 4, 4 / 3)  # of width to height in a random crop
 
 
@@ -44,6 +45,25 @@ def load_rgb(path: Path) -> Image.Image:
         raise UserError(
             f"{path} ({size} bytes) cannot be read as an image: {error}; replace the file or leave it out"
         ) from None
+
+
+def check_whole(path: Path) -> UserError | None:
+    """The error of `load_rgb` for a file that is missing, empty or cut off.
+
+    A few bytes are read; only a file that does not end as JPEG and PNG do is decoded.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 16))
+            if file.read().endswith(ENDS):
+                return None
+    except OSError:
+        pass  # load_rgb says it better
+    try:
+        load_rgb(path)
+    except UserError as error:
+        return error
+    return None
 
 
 def as_rgb(image: Image.Image | np.ndarray) -> Image.Image:

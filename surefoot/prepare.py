@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from surefoot import config
 from surefoot.files import UserError, atomic, read_json, write_json
-from surefoot.images import as_rgb, evaluation_view, load_rgb, pool
+from surefoot.images import as_rgb, check_whole, evaluation_view, load_rgb, pool
 from surefoot.seeds import derive
 from surefoot.splits import finish_split
 from surefoot.tasks.benchmarks import COLUMNS, Prepared
@@ -99,6 +99,7 @@ def prepare_files(
             "another version. Complete it, or accept it with check_sizes: false"
         )
     if how.stream:
+        _check_files(root, rows["file"], name)
         with atomic(folder / "images.npy") as partial, partial.open("wb") as file:
             np.save(file, np.empty((0, size, size, 3), np.uint8))
         finish_split(folder, rows, source, root=str(root.resolve()), border=how.border)
@@ -150,11 +151,26 @@ def _decoded(
             done = max(done, places[-1] + 1)
             write_json(progress, {"mark": mark, "done": done, "again": list(broken)})
             bar.update(len(places))
+    _refuse(list(broken.values()), len(rows), name)
+    return array
+
+
+def _check_files(root: Path, files: pd.Series, name: str) -> None:
+    """Raises UserError for images that stay files and are missing or cut off: training would end at the step that
+    meets one. Damage in the middle of a file is seen only then."""
+    broken: list[str] = []
+    for start in tqdm(range(0, len(files), CHUNK), desc=f"check {name}", unit_scale=CHUNK, unit="img"):
+        found = pool().map(lambda file: check_whole(root / file), files[start : start + CHUNK])
+        broken += [str(error) for error in found if error]
+    _refuse(broken, len(files), name)
+
+
+def _refuse(broken: list[str], images: int, name: str) -> None:
+    """Raises UserError that names broken images, if there are any."""
     if broken:
         more = f"\n  and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
-        shown = "\n  ".join(list(broken.values())[:SHOWN])
-        raise UserError(f"split {name}: {len(broken)} of {len(rows)} images cannot be read:\n  {shown}{more}")
-    return array
+        shown = "\n  ".join(broken[:SHOWN])
+        raise UserError(f"split {name}: {len(broken)} of {images} images cannot be read:\n  {shown}{more}")
 
 
 def _views(how: Prepared, root: Path, part: pd.DataFrame, size: int) -> Iterator[np.ndarray | UserError]:

@@ -127,6 +127,32 @@ def test_a_broken_image_is_named_and_a_rerun_goes_on(root: Path, tmp_path: Path)
     assert not (tmp_path / "data/state/train").exists()
 
 
+@pytest.mark.fault(
+    "data set",
+    "a training image that stays a file is cut off, empty or missing",
+    "named before anything is trained; only files with another end than JPEG and PNG have are decoded for it",
+)
+def test_streamed_images_that_are_cut_off_are_named_before_training(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    red, blue, green = (root / "train" / name for name in ("red_fox", "blue_jay", "green_frog"))
+    (red / "003.jpg").write_bytes((red / "003.jpg").read_bytes()[:-40])
+    (blue / "000.jpg").write_bytes(b"")
+    (green / "001.jpg").write_bytes((green / "001.jpg").read_bytes() + b"what some cameras add")
+    (red / "009.gif").write_bytes((root / "test/red_fox/003.gif").read_bytes())
+    decoded = []
+    monkeypatch.setattr("surefoot.images.load_rgb", lambda path: decoded.append(path.name) or load_rgb(path))
+    given = entry(root, stream=True)
+    with pytest.raises(UserError, match="2 of 25 images cannot be read") as error:
+        prepare(given, "train", tmp_path)
+    assert all(f"{at} (" in str(error.value) for at in ("red_fox/003.jpg", "blue_jay/000.jpg"))
+    assert sorted(decoded) == ["000.jpg", "001.jpg", "003.jpg", "009.gif"]
+    assert not (tmp_path / "train/split.json").exists()
+    for path in (red / "003.jpg", blue / "000.jpg"):
+        path.unlink()
+    assert len(read_split(prepare(given, "train", tmp_path)).rows) == 23
+
+
 def test_a_rerun_decodes_only_what_was_broken(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken images in several chunks, mended one by one; the end is that of a whole data set, to the byte."""
     monkeypatch.setattr("surefoot.prepare.CHUNK", 5)

@@ -2,6 +2,7 @@
 
 from surefoot.flow import PUBLISHED
 from surefoot.origins import comes, told
+from surefoot.proofs import COMMON, RUN, digest_of_file, proofs_table
 from surefoot.sources import Source
 from surefoot.tasks import family
 
@@ -46,15 +47,32 @@ read: of CIFAR the binary version is, and a copy that has the Python version onl
 
 Preparing decodes every test image once to the model's input size, exactly as open_clip's evaluation transform does,
 into one array per split; ImageNet-size training sets stay files and are decoded while training; that none of them is
-missing or cut off is seen before. The numbers of images are checked (`check_sizes: false` accepts others). What the
-loaders were tried on are small data sets fabricated in the real layouts; the files themselves have not been seen by the
-tests.
+missing or cut off is seen before. The numbers of images are checked (`check_sizes: false` accepts others).
 
 ## What a run will take
 
 `snakemake -n --configfile config/experiments/<name>.yaml` begins with the GPU hours and the disk that the experiment
 takes, counted from architectures, recipes and cards. Hours are those of a GPU that keeps `estimate_tflops`; what yours
 keeps, `benchmarks/paper_scale.py` measures.
+
+"""
+
+PROVED = f"""\
+## What is proved, and what needs the real files
+
+The tests have seen none of the real files: they fabricate small data sets in the real layouts. What is the same for all
+data sets is tried on fabricated archives from a server of the tests:
+
+{{common}}
+
+Below, *downloads* says whether a rule fetches all files or waits for files that only you can get, *verifies* whether
+they have published digests or one that is noted at the first download (inside: tables of an own copy). *Prepares*
+names the test that reads the layout, against the loaders of torchvision, wilds or the makers' code where they have
+one. *Trains* and *evaluates* say whether a whole run from such files to tables does, with the embedded CLIP:
+`{RUN}`.
+
+Only the real files can show that hosts still serve them, that digests are those on record, and that the numbers of
+images are those that preparing checks. *Not known before* is what nobody publishes.
 
 """
 
@@ -78,7 +96,9 @@ def data_page() -> str:
     made = "<!-- Made by `python -m surefoot.docs --write`; edit surefoot/data_page.py instead. -->"
     hints = {source.name: source.by_hand for name in PUBLISHED for source in family(name).SOURCES.values()}
     known = "\n".join(f"- **{name}**: {hint}" for name, hint in hints.items() if hint)
-    return f"{made}\n{INTRO}## Known\n\n{table}\n## By hand, or where a host fails\n\n{known}\n"
+    common = "\n".join(f"- {step}: `{test}`" for step, test in COMMON.items())
+    proved = f"{PROVED.format(common=common)}{proofs_table(tuple(PUBLISHED))}"
+    return f"{made}\n{INTRO}## Known\n\n{table}\n## By hand, or where a host fails\n\n{known}\n\n{proved}"
 
 
 def _row(name: str, source: Source) -> list[str]:
@@ -100,8 +120,5 @@ def _row(name: str, source: Source) -> list[str]:
 
 
 def _checked(source: Source) -> str:
-    kinds = {
-        next((kind for kind in ("sha256", "md5", "git_blob") if getattr(file, kind)), "first use")
-        for file in source.files
-    }
+    kinds = {digest_of_file(file) or "first use" for file in source.files}
     return ", ".join(sorted(kinds)) or "its layout"

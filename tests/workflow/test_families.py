@@ -21,6 +21,28 @@ EXPERIMENTS: dict[str, tuple[str, dict]] = {
 }
 
 
+# What of an experiment is run, besides the scale of config/scales/smoke.yaml.
+LESS = {
+    # A fifth of the test images are a pool: ten a class to choose, two to train.
+    "cifar": "tasks: {cifar10: {corruptions: [fog]}, cifar10-c: {corruptions: [fog]}}\n"
+    "surgical: {shots: [2], learning_rates: [1.0e-3], methods: [tune-none, tune-all, auto-rgn]}\n"
+    "online: {methods: [tune-none, tune-first]}\n",
+    # What one task learned is tried on the other.
+    "wilds": "search: {spaces: [autoft, autoft-of-iwildcam]}\n",
+    "imagenet": "tasks: {imagenet: {test_sets: [v2, r, objectnet, vid_robust, ytbb_robust]}}\n",
+}
+
+
+def overlay(family: str, root: Path) -> str:
+    """The config of a family's run behind its experiment and the smoke scale."""
+    return (
+        f"data_root: {{{family}: {root}}}\n{LESS.get(family, '')}"
+        "run: {methods: [zeroshot, ft]}\n"
+        + ("" if family == "cifar" else "surgical: {tasks: []}\n")
+        + ("" if family == "wilds" else "search: {spaces: []}\n")
+    )
+
+
 def fabricator(family: str) -> Callable[..., None]:
     return import_module(f"tests.fabricate.{family}").fabricate
 
@@ -30,21 +52,7 @@ def test_an_experiment_of_each_family_ends_in_tables(family: str, clone: Path, t
     name, how = EXPERIMENTS[family]
     root = tmp_path / "copy"
     fabricator(family)(root, **how)
-    less = {
-        # A fifth of the test images are a pool: ten a class to choose, two to train.
-        "cifar": "tasks: {cifar10: {corruptions: [fog]}, cifar10-c: {corruptions: [fog]}}\n"
-        "surgical: {shots: [2], learning_rates: [1.0e-3], methods: [tune-none, tune-all, auto-rgn]}\n"
-        "online: {methods: [tune-none, tune-first]}\n",
-        # What one task learned is tried on the other.
-        "wilds": "search: {spaces: [autoft, autoft-of-iwildcam]}\n",
-        "imagenet": "tasks: {imagenet: {test_sets: [v2, r, objectnet, vid_robust, ytbb_robust]}}\n",
-    }
-    (clone / "overlay.yaml").write_text(
-        f"data_root: {{{family}: {root}}}\n{less.get(family, '')}"
-        "run: {methods: [zeroshot, ft]}\n"
-        + ("" if family == "cifar" else "surgical: {tasks: []}\n")
-        + ("" if family == "wilds" else "search: {spaces: []}\n")
-    )
+    (clone / "overlay.yaml").write_text(overlay(family, root))
     files = [f"config/experiments/{name}.yaml", "config/scales/smoke.yaml", "overlay.yaml"]
     snakemake(clone, "--cores", "2", "results/tables/main.csv", "--configfile", *files)
     main = pd.read_csv(clone / "results/tables/main.csv")

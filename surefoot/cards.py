@@ -9,7 +9,7 @@ import pandas as pd
 
 from surefoot.data import Data
 from surefoot.files import atomic
-from surefoot.metrics import check_groups
+from surefoot.metrics import check_groups, named_groups
 from surefoot.origins import origin
 from surefoot.tasks import Part, Selection, Task
 
@@ -24,7 +24,7 @@ def task_card(task: Task, metric: str, rows: dict[str, pd.DataFrame], seed: int,
         seed: of the run whose images are counted.
         entry: what jobs read of the task's entry.
 
-    Raises UserError for a worst group where there is one group only.
+    Raises UserError for a worst group where no set has several.
     """
 
     def images(parts: tuple[Part, ...]) -> list[Selection]:
@@ -33,13 +33,14 @@ def task_card(task: Task, metric: str, rows: dict[str, pd.DataFrame], seed: int,
     def count(chosen: list[Selection]) -> str:
         return f"{sum(len(selection.rows) for selection in chosen):,}"
 
-    sets = ""
+    sets, groups = "", []
     for s in task.eval_sets:
         chosen, by = images(s.parts), s.metric or metric
+        groups.append(np.concatenate([selection.groups for selection in chosen]))
+        of = f" (of {named_groups(groups[-1])})" if by == "worst_group" else ""
         note, splits = f" ({s.note})" if s.note else "", ", ".join(part.split for part in s.parts)
-        _check(task, s.name, by, chosen)
         chance = _chance(by, chosen, s.columns or [(k,) for k in range(len(task.classes))])
-        sets += f"\n| {s.name} | {s.title}{note} | {s.role} | {count(chosen)} | {by} | {chance} | {splits} |"
+        sets += f"\n| {s.name} | {s.title}{note} | {s.role} | {count(chosen)} | {by}{of} | {chance} | {splits} |"
     if task.targets:
         sets += (
             f"\n\ntarget_train: a few images a class of the val part; target_val: {task.targets[0].validation} others; "
@@ -48,9 +49,11 @@ def task_card(task: Task, metric: str, rows: dict[str, pd.DataFrame], seed: int,
         )
     for t in task.targets:
         val, test = (images((Part(t.split, fold, target=True),)) for fold in ("val", "test"))
-        _check(task, t.name, metric, test)
+        groups.append(np.concatenate([selection.groups for selection in test]))
         chance = _chance(metric, test, [(k,) for k in range(len(task.classes))])
         sets += f"\n| {t.name} | {t.title} | {count(val)} | {count(test)} | {chance} | {t.split} |"
+    if metric == "worst_group":
+        check_groups(groups, f"tasks.{task.name}.metric")
     templates, contexts = (_prompts(prompts) for prompts in (task.templates, task.contexts))
     if contexts:
         contexts = f"**Contexts of CAR-FT ({len(task.contexts)}).** {task.contexts_note}\n\n{contexts}\n\n"
@@ -75,11 +78,6 @@ those under seed {seed}; chance is what uniform guessing scores in percent, wher
 
 {task.licences}
 """
-
-
-def _check(task: Task, name: str, metric: str, chosen: list[Selection]) -> None:
-    if metric == "worst_group":
-        check_groups(np.concatenate([selection.groups for selection in chosen]), f"tasks.{task.name}, eval set {name}")
 
 
 def _chance(metric: str, chosen: list[Selection], columns: Sequence[Sequence[int]]) -> str:

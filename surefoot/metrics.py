@@ -1,6 +1,6 @@
 """Metrics as pure functions of arrays, in percent unless said otherwise. N images, C classes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -35,12 +35,18 @@ def worst_group(predicted: np.ndarray, labels: np.ndarray, groups: np.ndarray) -
     return 100 * float(shares[names != ""].min() if (names != "").any() else shares.min())
 
 
-def check_groups(groups: np.ndarray, where: str) -> None:
-    """Raises UserError unless there is a worst of several groups [N]: of one it would be top-1 under another name."""
-    if len(names := {*groups} - {""}) < 2:
+def named_groups(groups: np.ndarray) -> int:
+    """Number of groups of some images [N], without ''."""
+    return len({*groups} - {""})
+
+
+def check_groups(sets: Iterable[np.ndarray], where: str) -> None:
+    """Raises UserError unless the images of some set are in several groups [N]: the worst of one is top-1 by another
+    name, and is right only beside sets that have more."""
+    if all(named_groups(groups) < 2 for groups in sets):
         raise UserError(
-            f"{where}: metric worst_group needs two groups or more, and these images are in "
-            f"{f'one ({min(names)})' if names else 'none'}; choose top1 or mean_per_class, or give them groups"
+            f"{where}: metric worst_group needs images of two groups or more, and no eval set has them; choose top1 or "
+            "mean_per_class, or give the images groups"
         )
 
 

@@ -148,9 +148,15 @@ class Results:
             table = table[(table["seed"] == seed) & (table["eval_set"] == eval_set)]
             column = prediction_column(space, alpha)
             if self.metric_of(eval_set) == "worst_group":
-                check_groups(table["group"].to_numpy(str), f"tasks.{self.task}, eval set {eval_set}")
+                check_groups(self._groups, f"tasks.{self.task}.metric")
             self._draws[key] = self.resampler.judged(self.metric_of(eval_set), table, column)
         return self._draws[key]
+
+    @cached_property
+    def _groups(self) -> list[np.ndarray]:
+        """Groups of the images of every eval set."""
+        table = next(iter(self.predictions.values()))
+        return [part.to_numpy(str) for _, part in table.groupby("eval_set")["group"]]
 
     def estimate(self, system: System, eval_set: str) -> dict[str, Any]:
         """One cell of a table: value, interval and what it is of."""

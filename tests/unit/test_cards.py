@@ -49,7 +49,8 @@ def test_images_are_counted_under_a_seed() -> None:
 
 @pytest.mark.parametrize("metric", ["macro_f1", "worst_group"])
 def test_chance_stands_only_beside_metrics_that_guessing_has_a_score_in(metric: str) -> None:
-    assert cells(tiny_card(metric=metric))["noisy"][3:5] == [metric, ""]
+    shown = "worst_group (of 2)" if metric == "worst_group" else metric
+    assert cells(tiny_card(metric=metric))["noisy"][3:5] == [shown, ""]
     assert cells(tiny_card(metric="top1"))["noisy"][3:5] == ["top1", f"{100 / len(TINY.classes):.2g}"]
     sets = (replace(TINY.eval_sets[0], metric="all_frames"), *TINY.eval_sets[1:])
     card = tiny_card(replace(TINY, eval_sets=sets), "mean_per_class")
@@ -58,14 +59,17 @@ def test_chance_stands_only_beside_metrics_that_guessing_has_a_score_in(metric: 
 
 
 def test_a_worst_group_of_one_is_refused() -> None:
-    """Also where only the prepared images tell; an image in no group makes none."""
+    """Also where only the prepared images tell; an image in no group makes none. Beside sets of several it is right."""
     lone = {split: tiny_rows().assign(group="day") for split in TINY.splits}
-    with pytest.raises(UserError, match=r"tasks\.tiny, eval set id_val: metric worst_group needs .* in one \(day\)"):
+    with pytest.raises(UserError, match=r"tasks\.tiny\.metric: metric worst_group needs .*; choose top1"):
         task_card(TINY, "worst_group", lone, 0, EMOJI)
     lone["plain"].loc[::2, "group"] = ""
-    with pytest.raises(UserError, match=r"id_val: .* one \(day\)"):
+    with pytest.raises(UserError, match="worst_group needs"):
         task_card(TINY, "worst_group", lone, 0, EMOJI)
     assert task_card(TINY, "top1", lone, 0, EMOJI)
+    lone["noisy"].loc[::2, "group"] = "night"
+    found = cells(task_card(TINY, "worst_group", lone, 0, EMOJI))
+    assert found["noisy"][3] == "worst_group (of 2)" and found["id_test"][3] == "worst_group (of 1)"
 
 
 @pytest.mark.parametrize(

@@ -109,8 +109,13 @@ def test_a_worst_group_of_one_is_no_score() -> None:
     found.metric = "worst_group"
     for table in found.predictions.values():
         table["group"] = "day"
-    with pytest.raises(UserError, match=r"tasks\.toy, eval set id_test: metric worst_group needs .* in one \(day\)"):
+    with pytest.raises(UserError, match=r"tasks\.toy\.metric: metric worst_group needs"):
         main_table(found)
+    found = toy()
+    found.metric, found.metrics = "worst_group", found.metrics.assign(metric="worst_group")
+    for table in found.predictions.values():
+        table["group"] = np.where(table["eval_set"] == "line", [f"g{k % 2}" for k in range(len(table))], "day")
+    assert len(main_table(found))
 
 
 def test_shifted_sets_of_all_tasks_by_hand(results: Results) -> None:

@@ -77,7 +77,8 @@ class Arena:
     def __init__(
         self, model: Path, head: Path, data: Data, space: dict[str, Any], base: Path | None, seed: int
     ) -> None:
-        """Args: space: what a job is given of the space's entry, see `flow_search.Searches.search_entry`; seed: of the search."""
+        """Args: space: what a job is given of the space's entry, see `flow_search.Searches.search_entry`; seed: of the
+        search."""
         self.model, self.encoded, self.spent = model, {}, Counter()
         read = (model / CONFIG, model / WEIGHTS, head, *([base] if base else []))
         self.digests = [data.digests, *(digest_of(file) for file in read)]

@@ -193,6 +193,7 @@ def online_table(predictions: list[Path], story: dict[str, Any]) -> pd.DataFrame
                 draws.append(resampler.judged(story["surgical"]["tasks"][task], part, "predicted"))
             value, low, high = interval(np.mean(draws, axis=0), how["level"])
             named = {"model": model, "method": method, "label": story["labels"][method]}
+            named |= {"seeds": int(table["seed"].nunique())}
             rows.append(named | {"eval_set": task, "value": value, "low": low, "high": high})
     return pd.DataFrame(rows)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from surefoot import config
 from surefoot.files import UserError
-from surefoot.published import MEAN, TARGET, Published, load_published, published_files
+from surefoot.published import MEAN, STREAM, TARGET, Published, load_published, published_files
 from surefoot.tasks import Task, build_task, family
 from surefoot.tasks.emoji_names import STYLES
 
@@ -368,17 +368,17 @@ class Plan:
 
     def meets(self, rows: Iterable[Published]) -> set[Published]:
         """The comparable published numbers whose quantity the run measures."""
-        run, surgical, alphas = self.config.run, self.config.surgical, self.config.alphas
+        run, adaptations = self.config.run, {TARGET: self.config.surgical, STREAM: self.config.online}
         methods = {*run.methods, *self.config.search.spaces}
         sets = {task: {s.name for s in self.tasks[task].eval_sets} for task in run.tasks}
 
         def measured(row: Published) -> bool:
             if row.comparable == "no" or row.model not in run.models:
                 return False
-            if row.eval_set == TARGET:
-                return row.task in surgical.tasks and row.method in surgical.methods
+            if how := adaptations.get(row.eval_set):
+                return row.task in how.tasks and row.method in how.methods
             tested = set(row.eval_set.removeprefix(MEAN).split("+")) <= sets.get(row.task, set())
-            return tested and row.method in methods and row.alpha in (None, *alphas)
+            return tested and row.method in methods and row.alpha in (None, *self.config.alphas)
 
         return {row for row in rows if measured(row)}
 

@@ -18,6 +18,7 @@ FOLDER = ROOT / "config" / "published"
 CHOSEN = (" + WiSE (ood_val)", " + WiSE (id_val)")  # how labels of lines at their chosen alpha end in the main table
 MEAN = "mean:"  # an eval set that is the plain mean of others: mean:a+r+v2, names in order
 TARGET = "target_test"  # the test images of an adaptation, which the table of surgical fine-tuning names by the task
+STREAM = "target_stream"  # the same as a stream, for an online adaptation, which the table of these names by the task
 
 ENSEMBLES = ("none", "wise", "soup", "unknown")
 SPREADS = ("", "std", "ci90", "as printed")
@@ -257,9 +258,18 @@ def metric_rows(metrics: "pd.DataFrame", labels: dict[str, str]) -> "pd.DataFram
 def surgical_rows(surgical: "pd.DataFrame", metrics: dict[str, str]) -> "pd.DataFrame":
     """The table of surgical fine-tuning in the form of the main table; `metrics`: surgical task -> main metric."""
     rows = surgical[surgical["eval_set"].isin(list(metrics))]
-    label = rows["label"] + ", " + rows["shots"].astype(str) + " images a class"
-    named = {"task": rows["eval_set"], "metric": rows["eval_set"].map(metrics), "label": label}
-    return rows.assign(**named, eval_set=TARGET, role="ood_test", alpha=1.0)
+    return _adapted(rows, metrics, ", " + rows["shots"].astype(str) + " images a class", TARGET)
+
+
+def online_rows(online: "pd.DataFrame", metrics: dict[str, str]) -> "pd.DataFrame":
+    """The table of online adaptation in the form of the main table; `metrics`: surgical task -> main metric."""
+    return _adapted(online, metrics, ", online", STREAM)
+
+
+def _adapted(rows: "pd.DataFrame", metrics: dict[str, str], how: Any, eval_set: str) -> "pd.DataFrame":
+    """Rows whose eval set is a surgical task, as rows of that task's `eval_set`; `how` ends the labels."""
+    named = {"task": rows["eval_set"], "metric": rows["eval_set"].map(metrics), "label": rows["label"] + how}
+    return rows.assign(**named, eval_set=eval_set, role="ood_test", alpha=1.0)
 
 
 def printed(table: "pd.DataFrame") -> "pd.DataFrame":

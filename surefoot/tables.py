@@ -17,7 +17,7 @@ from surefoot.adaptations import (
 )
 from surefoot.files import read_json
 from surefoot.intervals import interval
-from surefoot.published import compare, load_published, metric_rows, surgical_rows
+from surefoot.published import compare, load_published, metric_rows, online_rows, surgical_rows
 from surefoot.results import AVERAGE, Results, System, load_results
 from surefoot.searched import (
     costs_table,
@@ -346,6 +346,8 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
         ours = [tables["main"]]
         if "surgical" in tables:
             ours.append(surgical_rows(tables["surgical"], story["surgical"]["tasks"]))
+        if "online" in tables:
+            ours.append(online_rows(tables["online"], story["surgical"]["tasks"]))
         tables["comparison"] = compare(
             pd.concat(ours, ignore_index=True),
             metric_rows(tables["metrics"], story["labels"]),

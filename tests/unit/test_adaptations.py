@@ -204,3 +204,4 @@ def test_factors_are_averaged_over_seeds(files: dict) -> None:
 def test_online_accuracy_by_hand(files: dict) -> None:
     table = online_table(files["predictions"], STORY)
     assert cell(table, "first", "shake") == pytest.approx(80) and cell(table, "head", "swap") == pytest.approx(90)
+    assert set(table["seeds"]) == {2}

@@ -15,7 +15,15 @@ from surefoot.experiments_page import first_sentence, merge, plan_of, plans
 from surefoot.fingerprint import ROOT
 from surefoot.flow import Plan
 from surefoot.flow_search import Searches
-from surefoot.published import CHOSEN, compare, load_published, metric_rows, published_files, surgical_rows
+from surefoot.published import (
+    CHOSEN,
+    compare,
+    load_published,
+    metric_rows,
+    online_rows,
+    published_files,
+    surgical_rows,
+)
 from surefoot.results import AVERAGE
 
 NUMBERS = load_published(published_files())
@@ -85,15 +93,19 @@ def measured(plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
                         if role in ("id_test", "ood_test")
                     ]
     how = config.surgical
-    adapted = [
-        {"model": config.run.models[0], "shots": shots, "method": arm, "label": arm, "seeds": 1, "eval_set": task}
-        | {"value": 0.0, "low": 0.0, "high": 0.0}
-        for task in how.tasks
-        for arm in how.methods
-        for shots in how.shots
-    ]
-    if adapted:
-        main += surgical_rows(pd.DataFrame(adapted), {t: config.tasks[t].metric for t in how.tasks}).to_dict("records")
+    adapted, online = (
+        pd.DataFrame(
+            {"model": config.run.models[0], "shots": shots, "method": arm, "label": arm, "seeds": 1, "eval_set": task}
+            | {"value": 0.0, "low": 0.0, "high": 0.0}
+            for task in each.tasks
+            for arm in each.methods
+            for shots in how.shots
+        )
+        for each in (how, config.online)
+    )
+    for rows, table in ((surgical_rows, adapted), (online_rows, online)):
+        if len(table):
+            main += rows(table, {t: config.tasks[t].metric for t in how.tasks}).to_dict("records")
     return pd.DataFrame(main), pd.DataFrame(metrics)
 
 

@@ -27,6 +27,7 @@ from surefoot.published import (
     compare,
     load_published,
     metric_rows,
+    online_rows,
     published_files,
     published_markdown,
     surgical_rows,
@@ -95,12 +96,14 @@ def test_what_is_comparable_has_names_of_this_project(numbers: list[Published]) 
     config = parse_config(raw_config())
     rows = [row for row in numbers if row.comparable != "no"]
     assert {row.method for row in rows} <= {*config.methods, *config.spaces}
-    assert {row.model for row in rows} <= {"ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", "RN50", "resnet-50"}
+    towers = {"RN50", "resnet-50", "resnet-26"}
+    assert {row.model for row in rows} <= {"ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", *towers}
     assert {row.metric for row in rows} <= {*METRIC_NAMES}
     sets = {part for row in rows for part in row.eval_set.removeprefix("mean:").split("+")}
-    domains = {"painting", "clipart", "infograph"}
-    assert sets == {"id_test", "ood_test", "target_test", "v2", "r", "a", "sketch", "objectnet", *domains}
+    others = {"painting", "clipart", "infograph", "target_test", "target_stream"}
+    assert sets == {"id_test", "ood_test", "v2", "r", "a", "sketch", "objectnet", *others}
     tasks = {"imagenet", "imagenet-c", "imagenet-lipsum", "domainnet", "iwildcam", "fmow", "camelyon17", "cifar10"}
+    tasks |= {"cifar10-c", "living17-target", "entity30-target"}
     assert {row.task for row in rows} == {*tasks, "cars", "caltech101", "flowers102", "pcam", "sst2"}
 
 
@@ -403,6 +406,28 @@ def test_the_printed_form() -> None:
     ]
 
 
+def test_numbers_of_adaptations_are_of_targets_not_of_sources(numbers: list[Published]) -> None:
+    """An arm of Surgical Fine-Tuning is tested on its target's images; `none` before any adaptation too."""
+    rows = [row for row in numbers if row.method.startswith(("tune-", "auto-", "gradual-")) and row.comparable != "no"]
+    assert {row.eval_set for row in rows} == {"target_test", "target_stream"}
+    streams = {(row.task, row.model, row.method): row.value for row in rows if row.eval_set == "target_stream"}
+    values = {"tune-none": 67.8, "tune-all": 69.7, "tune-first": 75.4, "tune-head": 67.8}
+    assert streams == {("cifar10-c", "resnet-26", arm): value for arm, value in values.items()}
+    living = {row.method: row.value for row in rows if row.task == "living17-target"}
+    assert living == {"tune-none": 73.2, "tune-all": 78.2, "auto-rgn": 77.1}
+
+
+def test_online_adaptations_meet_published_streams_only() -> None:
+    online = pd.DataFrame(
+        [{"model": "resnet-26", "method": "tune-first", "label": "Block 1", "seeds": 3, "eval_set": "cifar10-c"}]
+    ).assign(value=75.0, low=74.5, high=75.5)
+    where = {"task": "cifar10-c", "model": "resnet-26", "method": "tune-first"}
+    theirs = ROW._replace(**where, eval_set="target_stream", value=75.4)
+    adapted = ROW._replace(**where, eval_set="target_test", value=82.8)
+    table = compare(online_rows(online, {"cifar10-c": "top1"}), NONE, [theirs, adapted], RULE)
+    assert pairs(table) == [("Block 1, online", "target_stream", 75.4, -0.4, "inside our interval")]
+
+
 def test_adaptations_meet_published_ones() -> None:
     surgical = pd.DataFrame(
         [
@@ -476,6 +501,21 @@ def test_table_figure_and_report_from_records(tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "Beside the published numbers" in text and "at most 1 points or 2 of their standard" in text
     assert text.count("<td>A paper</td>") == 3
+
+
+def test_a_run_sets_its_streams_beside_published_ones(tmp_path: Path) -> None:
+    """The committed predictions of adaptations, taken for those of streams."""
+    story = json.loads((GOLDEN / "records/story.json").read_text()) | {"comparison": RULE}
+    records = unpacked("smoke", tmp_path / "records")
+    files = json.loads((records / "files.json").read_text())
+    given = {kind: [records / path for path in files.get(kind, [])] for kind in ("metrics", "predictions")}
+    given["online"] = [records / path for path in files["adapted"]]
+    task, model, method = given["online"][0].parts[-4:-1]
+    where = {"task": task, "model": model, "method": method, "metric": story["surgical"]["tasks"][task]}
+    numbers = written(tmp_path, ROW._replace(**where, eval_set="target_stream", value=50.0))
+    found = build_tables({kind: [] for kind in KINDS} | given | {"published": [numbers]}, story)["comparison"]
+    [row] = found[found["published"].notna()].to_dict("records")
+    assert row["label"] == f"{story['labels'][method]}, online" and row["eval_set"] == "target_stream"
 
 
 def test_the_figure_of_nothing_is_drawn(tmp_path: Path) -> None:

@@ -113,6 +113,13 @@ def test_another_recipe_or_protocol_is_only_roughly_comparable(numbers: list[Pub
     assert len(other) >= 80 and {row.comparable for row in other} <= {"roughly", "no"}
 
 
+def test_a_trained_model_is_fully_comparable_only_where_its_recipe_is_known_and_here(numbers: list[Published]) -> None:
+    """WiSE-FT published that of ViT-B/32 and B/16; FLYP that of ImageNet, whose WILDS runs are shorter than ours."""
+    found = {(r.task, r.model, r.method) for r in numbers if r.comparable == "yes" and r.method != "zeroshot"}
+    fine_tuned = {("imagenet", model, "ft") for model in ("ViT-B-32", "ViT-B-16")}
+    assert found == fine_tuned | {("imagenet", model, "flyp") for model in ("ViT-B-16", "ViT-L-14")}
+
+
 def test_values_are_possible(numbers: list[Published]) -> None:
     for row in numbers:
         if row.comparable != "no":

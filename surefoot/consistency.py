@@ -35,6 +35,7 @@ def _unknown_names(config: "Config") -> Iterator[str]:
         ("online.tasks", online.tasks, surgical.tasks),
         ("online.methods", online.methods, config.methods),
         ("online.recipe", [online.recipe] if online.tasks else [], config.recipes),
+        ("comparison.shared", config.comparison.shared, config.tasks),
         ("search.spaces", config.search.spaces, config.spaces),
         ("search.reference", [config.search.reference] if config.search.reference else [], config.search.spaces),
         ("search.lengths.spaces", config.search.lengths.spaces, config.search.spaces),

@@ -104,6 +104,8 @@ means. A table here is one table, task, model and metric of a source; brackets s
 
 - Names are this project's (methods and models of `config/config.yaml`, test sets of its tasks) where there is one, else
   the source's. `id_test` of `imagenet` is the ImageNet validation set, of `domainnet` the test set of Real.
+- Numbers of `imagenet` stand beside other tasks with its test sets too, those of trained models as roughly comparable
+  (`comparison.shared` in experiments).
 - `alpha` is empty for a model without ensembling; “not known”: ensembled with the zero-shot model at an alpha that the
   source does not name; “not stated”: not known whether ensembled.
 - `~` read off a plot; `?` not verified; `*` only roughly comparable with a run of this project (the file says why).

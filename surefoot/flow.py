@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from surefoot import config
 from surefoot.files import UserError
-from surefoot.published import MEAN, STREAM, TARGET, Published, load_published, published_files
+from surefoot.meets import check_shared, measured
+from surefoot.published import Published, load_published, published_files
 from surefoot.tasks import Task, build_task, family
 from surefoot.tasks.emoji_names import STYLES
 
@@ -69,6 +70,8 @@ class Plan:
                         f"spaces.{name}.eval_set: task {task} has no {wanted}; name images with this role, or "
                         "search on id_val"
                     )
+        if self.config.comparison.shared:
+            check_shared(self.config, load_published(published_files()))
         if Path("results").exists() and not os.access("results", os.W_OK):
             raise UserError("the folder results/ is read-only; make it writable and run again")
 
@@ -368,19 +371,8 @@ class Plan:
 
     def meets(self, rows: Iterable[Published]) -> set[Published]:
         """The comparable published numbers whose quantity the run measures."""
-        run, adaptations = self.config.run, {TARGET: self.config.surgical, STREAM: self.config.online}
-        methods = {*run.methods, *self.config.search.spaces}
-        sets = {task: {s.name for s in self.tasks[task].eval_sets} for task in run.tasks}
-
-        def measured(row: Published) -> bool:
-            if row.comparable == "no" or row.model not in run.models:
-                return False
-            if how := adaptations.get(row.eval_set):
-                return row.task in how.tasks and row.method in how.methods
-            tested = set(row.eval_set.removeprefix(MEAN).split("+")) <= sets.get(row.task, set())
-            return tested and row.method in methods and row.alpha in (None, *self.config.alphas)
-
-        return {row for row in rows if measured(row)}
+        sets = {task: {s.name for s in self.tasks[task].eval_sets} for task in self.config.run.tasks}
+        return measured(rows, self.config, sets)
 
     @property
     def analyses(self) -> tuple[str, ...]:

@@ -119,6 +119,18 @@ class Online(Adaptation):
     )
 
 
+class Shared(Section):
+    """Published numbers of another task that a task meets too: test sets are the same, the training may be another."""
+
+    task: Name = Field(description="Whose numbers: a name in the column task of config/published.")
+    eval_sets: list[Name] = Field(min_length=1, description="The test sets that both have, with the same images.")
+    differs: str = Field(
+        min_length=1,
+        description="What is otherwise in training. It stands beside the numbers of trained models, which are only "
+        "roughly comparable; a zero-shot model is the same.",
+    )
+
+
 class Comparison(Section):
     """Our numbers beside the published ones (config/published), where a task of the run has any."""
 
@@ -127,6 +139,9 @@ class Comparison(Section):
     )
     deviations: float = Field(
         2.0, ge=0, description="Or so many of their standard deviations, where they print one and it is larger."
+    )
+    shared: dict[Name, Shared] = Field(
+        default={}, description="Per task: another one whose published numbers stand beside it too."
     )
 
 

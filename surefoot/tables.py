@@ -17,6 +17,7 @@ from surefoot.adaptations import (
 )
 from surefoot.files import read_json
 from surefoot.intervals import interval
+from surefoot.meets import shared
 from surefoot.published import compare, load_published, metric_rows, online_rows, surgical_rows
 from surefoot.results import AVERAGE, Results, System, load_results
 from surefoot.searched import (
@@ -351,7 +352,7 @@ def build_tables(files: dict[str, list[Path]], story: dict[str, Any]) -> dict[st
         tables["comparison"] = compare(
             pd.concat(ours, ignore_index=True),
             metric_rows(tables["metrics"], story["labels"]),
-            load_published(files["published"]),
+            shared(load_published(files["published"]), story["comparison"]["shared"]),
             story["comparison"],
         )
     return tables

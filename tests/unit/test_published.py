@@ -17,6 +17,7 @@ from surefoot.figures import draw_figures
 from surefoot.files import UserError
 from surefoot.flow import Plan
 from surefoot.layouts import layout, write_tables
+from surefoot.meets import shared
 from surefoot.published import (
     CHOSEN,
     COLUMNS,
@@ -40,7 +41,7 @@ from tests.golden.packed import unpacked
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "smoke"
-RULE = {"tolerance": 1.0, "deviations": 2.0}
+RULE = {"tolerance": 1.0, "deviations": 2.0, "shared": {}}
 ROW = Published(
     paper="A paper",
     table="Table 1",
@@ -329,6 +330,33 @@ def test_ours_meet_the_numbers_of_the_same_model_alpha_and_test_set() -> None:
     assert alone[["published", "difference", "paper"]].isna().all(axis=None)
 
 
+def test_tasks_share_published_numbers_of_test_sets_but_not_of_recipes() -> None:
+    published = [
+        ROW._replace(method="zeroshot", alpha=0.0, eval_set="v2", value=62.0),
+        ROW._replace(eval_set="v2", value=70.0),
+        ROW._replace(eval_set="mean:r+v2", value=68.0, comparable="roughly", note="another rate"),
+        ROW._replace(value=81.0),  # of a test set that the other task has otherwise
+        ROW._replace(eval_set="mean:id_test+v2", value=75.0),
+        ROW._replace(eval_set="r", value=66.0, comparable="no", note="why"),
+        ROW._replace(task="fmow", eval_set="v2", value=40.0),
+    ]
+    found = shared(published, {"other": {"task": "imagenet", "eval_sets": ["v2", "r"], "differs": "other crops"}})
+    roughly = {"task": "other", "comparable": "roughly"}
+    assert found == [
+        *published,
+        published[0]._replace(task="other"),
+        published[1]._replace(**roughly, note="other crops"),
+        published[2]._replace(**roughly, note="another rate; other crops"),
+    ]
+    here = compare(MAIN.assign(task=MAIN["task"].replace("imagenet", "other")), NONE, found, RULE)
+    assert pairs(here) == [
+        ("Zero-shot", "v2", 62.0, 0.0, "inside our interval"),
+        ("FT", "v2", 70.0, 0.0, "other protocol"),
+        ("FT", "average", 68.0, 0.0, "other protocol"),
+    ]
+    assert shared(published, {}) == published
+
+
 def test_means_are_of_the_sets_that_a_paper_names() -> None:
     published = [
         ROW._replace(eval_set="mean:r+v2", value=68.2),  # all our shifted sets: our average, with its interval
@@ -462,6 +490,26 @@ def imagenet_run(metric: str = "top1") -> Plan:
     raw["tasks"]["imagenet"] = {"family": "emoji", "recipe": "emoji", "metric": metric}
     raw["run"] |= {"tasks": ["imagenet"], "models": ["ViT-B-16"], "methods": ["zeroshot", "ft"]}
     return Plan(parse_config(raw))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"task": "imagnet"},
+            "emoji-style.task: no number of 'imagnet' is in config/published; did you mean 'imagenet'?",
+        ),
+        ({"eval_sets": ["v3"]}, "emoji-style.eval_sets: no number of imagenet's 'v3' is in config/published; known"),
+    ],
+)
+def test_what_a_task_shares_must_have_been_published(changes: dict[str, Any], message: str) -> None:
+    how = {"task": "imagenet", "eval_sets": ["v2"], "differs": "other images"}
+    Plan(parse_config(raw_config(comparison={"shared": {"emoji-style": how}}))).check()
+    plan = Plan(parse_config(raw_config(comparison={"shared": {"emoji-style": how | changes}})))
+    with pytest.raises(UserError, match=re.escape(message)):
+        plan.check()
+    with pytest.raises(UserError, match=r"comparison\.shared: unknown name 'emoji-stile'"):
+        parse_config(raw_config(comparison={"shared": {"emoji-stile": how}}))
 
 
 def test_a_run_with_published_numbers_has_table_figure_and_rule(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,17 @@ def test_the_first_sentence_of_a_file(tmp_path: Path) -> None:
     assert first_sentence(path) == "A paper (Some et al. 2022) on two data sets, at 0.5"
 
 
+@pytest.mark.parametrize("name", sorted(name for name in plans() if name.startswith("autoft")))
+def test_autofts_baselines_choose_their_epoch_as_its_final_runs_do(name: str) -> None:
+    """On id_val (AutoFT's code, for every data set and list of losses), or the searches would have an advantage."""
+    plan = plan_of(name)
+    for task in plan.config.run.tasks:
+        recipe = plan.config.tasks[task].recipe
+        kept = {method: plan.config.resolve(method, recipe)[1].keep for method in plan.config.run.methods}
+        kept |= {space: plan.config.spaces[space].final["keep"] for space in plan.config.search.spaces}
+        assert set(kept.values()) == {"best"}, (task, kept)
+
+
 def measured(plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A main table and a table of metrics as the run would make them, with zeros."""
     config, main, metrics = plan.config, [], []

@@ -95,6 +95,19 @@ def test_autofts_baselines_choose_their_epoch_as_its_final_runs_do(name: str) ->
         assert set(kept.values()) == {"best"}, (task, kept)
 
 
+def test_a_published_objective_is_trained_as_a_searched_one_is() -> None:
+    """Batch, length, warm-up and clipping are the task's, by the scripts; objective, rate and decay are learned."""
+    for name, tasks in {"autoft_imagenet": ["imagenet"], "autoft_wilds": ["iwildcam", "fmow"]}.items():
+        plan = plan_of(name)
+        for task in plan.config.run.tasks:
+            recipe = plan.config.tasks[task].recipe
+            base, own = plan.config.resolve("ft-both", recipe)
+            for method in (f"autoft-{learned}" for learned in tasks):
+                training, how = plan.config.resolve(method, recipe)
+                learned = {key: getattr(how, key) for key in ("learning_rate", "weight_decay")}
+                assert how == own.model_copy(update=learned) and training.train == base.train, (task, method)
+
+
 def measured(plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A main table and a table of metrics as the run would make them, with zeros."""
     config, main, metrics = plan.config, [], []

@@ -108,6 +108,16 @@ def test_a_published_objective_is_trained_as_a_searched_one_is() -> None:
                 assert how == own.model_copy(update=learned) and training.train == base.train, (task, method)
 
 
+def test_how_validation_images_of_wilds_are_drawn_otherwise_is_said() -> None:
+    """Their code divides the number by all classes, ours by those that are there (surefoot/search.py)."""
+    plan = plan_of("autoft_wilds")
+    space = plan.config.spaces["autoft"]
+    for task, own in (("iwildcam", "draws {} images of each"), ("fmow", "and {} of FMoW's")):
+        classes = len(plan.tasks[task].classes)
+        assert own.format(space.images // classes) in space.differs and f"{classes}" in space.differs
+    assert space.differs.startswith(plan_of("autoft_imagenet").config.spaces["autoft"].differs)
+
+
 def measured(plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A main table and a table of metrics as the run would make them, with zeros."""
     config, main, metrics = plan.config, [], []

@@ -3,12 +3,14 @@
 Usage: python benchmarks/paper_scale.py [--model ViT-B-16] [--images 64] [--batch 8] [--steps 2] [--alphas 21]
 
 Fine-tunes by `ft` with streamed images and random crops, evaluates a line of alphas on prepared images, and does the
-inner steps of one AutoFT trial. Prints images per second of each, peak memory, and from them the hours of one run. On a
-CPU the defaults take a few minutes; on a GPU raise --batch and --steps (512 and 20).
+inner steps of one AutoFT trial. Prints images per second of each, peak memory, and from them the hours of every
+experiment on published data, whose FLOPs the library counts. On a CPU the defaults take a few minutes; on a GPU raise
+--batch and --steps (512 and 20).
 """
 
 import argparse
 import json
+import math
 import os
 import resource
 import sys
@@ -28,11 +30,14 @@ from safetensors.torch import save_file
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from surefoot.budget import Size, estimate, flops_per_image, size_of, told  # noqa: E402
 from surefoot.clip import CONFIG, WEIGHTS, Preprocess, zero_shot_classifier  # noqa: E402
-from surefoot.config import Config, Recipe, Training, parse_config  # noqa: E402
+from surefoot.config import Config, Model, Recipe, Training, parse_config  # noqa: E402
 from surefoot.data import Data  # noqa: E402
 from surefoot.device import pick_device  # noqa: E402
 from surefoot.evaluate import Line, score  # noqa: E402
+from surefoot.experiments_page import plans  # noqa: E402
+from surefoot.flow_search import Searches  # noqa: E402
 from surefoot.images import Crops  # noqa: E402
 from surefoot.prepare import prepare_files  # noqa: E402
 from surefoot.references import References  # noqa: E402
@@ -41,8 +46,6 @@ from surefoot.tasks.benchmarks import Prepared, selector  # noqa: E402
 from surefoot.train import Run, fit  # noqa: E402
 from surefoot.zeroshot import zero_shot_head  # noqa: E402
 
-# Training images times epochs of a run, from the fact sheets' recipes.
-RUNS = {"ImageNet, 10 epochs (WiSE-FT)": 1_281_167 * 10, "iWildCam, 20 epochs": 129_809 * 20}
 CLASSES = tuple(f"thing {number}" for number in range(100))
 
 
@@ -134,6 +137,8 @@ def report(
     def speed(training: Training, recipe: Recipe) -> float:
         runs = [recipe.model_copy(update={**changes, "steps": steps}) for steps in (1, 1 + given.steps)]
         short, longer = (timed(train(training, run)) for run in runs)
+        if longer <= short:  # a few steps on a busy machine: start-up counts too
+            return (1 + given.steps) * given.batch / longer
         return given.steps * given.batch / (longer - short)
 
     trained = speed(training, recipe)
@@ -160,8 +165,46 @@ def report(
     print(f"evaluation                {evaluated:9.1f} images/s, counted at each of {len(alphas)} alphas")
     print(f"bound by                  {'decoding' if decoding < trained else 'the model'}")
     print(f"peak memory               {peak:9.1f} GB" + _gpu())
-    for name, images in RUNS.items():
-        print(f"one run, {name:30} {images / min(trained, decoding) / 3600:9.1f} h")
+    if (size := size_of(Model(architecture=given.model, pretrained="openai"))) is None:
+        print(f"no hours: the FLOPs of {given.model} are not known (surefoot/budget.py)")
+        return
+    print(f"hours of each experiment on one {where}, other models at the same FLOP/s, with nothing trained before:")
+    for name, hours in projected(speeds(size, training, trial, trained, searched, evaluated, decoding)).items():
+        print(f"  {name:24} {hours}")
+
+
+def speeds(
+    size: Size,
+    training: Training,
+    trial: Training,
+    trained: float,
+    searched: float,
+    evaluated: float,
+    decoding: float = math.inf,
+) -> dict[str, float]:
+    """FLOP/s by kind of work, as `surefoot.budget` counts it, from images per second of one model.
+
+    Args: size: of that model; training, trial: what was timed as fine-tuning, and as inner steps of a search; trained,
+    searched, evaluated, decoding: images per second. Whole runs train no faster than images are decoded; trials and
+    adaptations see few images, which stay decoded.
+    """
+    step = flops_per_image(size, training, augmented=True)
+    return {
+        "training": min(trained, decoding) * step,
+        "evaluation": evaluated * size.image_flops,
+        "search": searched * flops_per_image(size, trial, augmented=True),
+        "adaptation": trained * step,
+    }
+
+
+def projected(flops_per_second: dict[str, float]) -> dict[str, str]:
+    """Hours of every experiment on published data at the `speeds`; "and more" where some work is not known."""
+    found = {}
+    for name, plan in plans().items():
+        if budget := estimate(Searches(plan)):
+            hours = sum(flops / flops_per_second[kind] for kind, flops in budget.flops.items()) / 3600
+            found[name] = told(hours) + (" and more" if budget.uncounted else "")
+    return found
 
 
 def _gpu() -> str:

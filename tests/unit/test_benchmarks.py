@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from surefoot.budget import Size
+from surefoot.config import Training
+
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -19,6 +22,30 @@ def found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_benchmark_can_be_imported(name: str) -> None:
     assert callable(import_module(name).main)
     sys.modules.pop(name)
+
+
+def test_projected_hours_are_those_of_the_page_at_its_speed() -> None:
+    """Every kind of work at 50 TFLOP/s; with slower searches those that search take longer."""
+    paper = import_module("paper_scale")
+    kinds = ("training", "evaluation", "search", "adaptation")
+    page = (FOLDER.parent / "docs/experiments.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")] for line in page.splitlines() if line.startswith("| [")]
+    listed = {row[1].partition("]")[0].removeprefix("["): row[6] for row in rows}
+    assert len(listed) > 15 and paper.projected(dict.fromkeys(kinds, 50e12)) == listed
+    slower = paper.projected(dict.fromkeys(kinds, 50e12) | {"search": 25e12})
+    assert {name for name, hours in slower.items() if hours != listed[name]} == {n for n in listed if "autoft" in n}
+
+
+def test_speeds_count_the_flops_of_what_was_timed() -> None:
+    paper, size = import_module("paper_scale"), Size(image_flops=10, text_flops=4, parameters=1, side=224)
+    tune, inner = (
+        Training(train=["image", "head"]),
+        Training(train=["image", "text"], objective={"flyp": 1, "l2init": 1}),
+    )
+    found = paper.speeds(size, tune, inner, trained=7, searched=5, evaluated=3)
+    assert found == {"training": 7 * 30, "evaluation": 3 * 10, "search": 5 * (30 + 12), "adaptation": 7 * 30}
+    slower = paper.speeds(size, tune, inner, trained=7, searched=5, evaluated=3, decoding=2)
+    assert slower == found | {"training": 2 * 30}
 
 
 def test_made_up_images_are_examples(tmp_path: Path) -> None:

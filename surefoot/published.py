@@ -194,7 +194,8 @@ def compare(
     for _, rows in further.groupby("metric", sort=False):
         others = [row for row in pairs(rows) if "published" in row]
         found += [row for row in others if tuple(row[name] for name in quantity) not in known]
-    return pd.DataFrame(found, columns=PAIR)
+    # A column in which nobody prints a number would hold None, not NaN.
+    return pd.DataFrame(found, columns=PAIR).astype(dict.fromkeys(("published", "std", "n_seeds", "difference"), float))
 
 
 PAIR = [

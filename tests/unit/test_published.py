@@ -452,6 +452,13 @@ def test_numbers_of_adaptations_are_of_targets_not_of_sources(numbers: list[Publ
     assert living == {"tune-none": 73.2, "tune-all": 78.2, "auto-rgn": 77.1}
 
 
+def test_a_table_without_any_published_deviation_is_printed() -> None:
+    """Where each of our cells has a partner, too, so that no row is filled up."""
+    main = MAIN[(MAIN["label"] == "FT") & (MAIN["eval_set"] == "v2")]
+    table = compare(main, NONE, [ROW._replace(eval_set="v2", value=70.2)], RULE)
+    assert list(layout("comparison", table, {})["published"]) == ["70.2"]
+
+
 def test_online_adaptations_meet_published_streams_only() -> None:
     online = pd.DataFrame(
         [{"model": "resnet-26", "method": "tune-first", "label": "Block 1", "seeds": 3, "eval_set": "cifar10-c"}]

@@ -68,8 +68,8 @@ data sets is tried on fabricated archives from a server of the tests:
 Below, *downloads* says whether a rule fetches all files or waits for files that only you can get, *verifies* whether
 they have published digests or one that is noted at the first download (inside: tables of an own copy). *Prepares*
 names the test that reads the layout, against the loaders of torchvision, wilds or the makers' code where they have
-one. *Trains* and *evaluates* say whether a whole run from such files to tables does, with the embedded CLIP:
-`{RUN}`.
+one. *Trains* and *evaluates* say whether a whole run from such files to tables does, with the embedded CLIP (breeds:
+with a ResNet-50): `{RUN}`.
 
 Only the real files can show that hosts still serve them, that digests are those on record, and that the numbers of
 images are those that preparing checks. *Not known before* is what nobody publishes.

@@ -48,12 +48,14 @@ TRAINED = {
     "cifar": {"cifar10"},
     "wilds": {"iwildcam", "fmow"},
     "domainnet": {"domainnet-real"},
+    "breeds": {"imagenet"},
     "transfer": {"caltech101", "cars", "flowers102"},
 }
 EVALUATED = {
     "imagenet": {"imagenet", "imagenetv2", "imagenet-r", "objectnet", "imagenet-videos"},
     "cifar": {"cifar10", "cifar10_1", "cifar10_2", "cifar10_c"},
     "wilds": {"iwildcam", "fmow"},
+    "breeds": {"imagenet"},
     "domainnet": {f"domainnet-{domain}" for domain in ("real", "painting", "clipart", "infograph", "sketch")},
     "transfer": {"caltech101", "cars", "flowers102"},
 }

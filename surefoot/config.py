@@ -21,7 +21,7 @@ TermName = Literal[
     "ce", "hinge", "flyp", "entropy", "dcm", "l1zero", "l2zero", "l1init", "l2init", "lipsum", "kd", "carft"
 ]
 PartName = Literal["image", "text", "head", "logit_scale", "embedding", "first-blocks", "middle-blocks", "last-blocks"]
-RatesName = Literal["one", "rgn", "rgn-group", "snr", "snr-released", "gradual-first", "gradual-last"]
+RatesName = Literal["one", "rgn", "rgn-released", "rgn-group", "snr", "snr-released", "gradual-first", "gradual-last"]
 
 TERM_NAMES: tuple[str, ...] = get_args(TermName)
 PART_NAMES: tuple[str, ...] = get_args(PartName)
@@ -174,7 +174,8 @@ class Training(Section):
     rates: RatesName | dict[Part, Weight] = Field(
         "one",
         description="How the learning rate is spread over the layers: one rate; a factor per part (1 if not named); "
-        "rgn (Auto-RGN per tensor, as released) or rgn-group; snr (Auto-SNR as described) or snr-released; "
+        "rgn (Auto-RGN per tensor), rgn-released (which freezes what has bn in its name) or rgn-group; "
+        "snr (Auto-SNR as described) or snr-released; "
         "gradual-first or gradual-last (unfreezing from the first or the last layer).",
     )
 

@@ -44,6 +44,7 @@ class Rates:
         return {
             "one": lambda: dict.fromkeys(self.trained, 1.0),
             "rgn": lambda: self._rgn(probe),
+            "rgn-released": lambda: self._rgn_released(probe),
             "rgn-group": lambda: self._rgn_of_layers(probe),
             "snr": lambda: self._snr(probe),
             "snr-released": lambda: self._snr_released(probe),
@@ -87,8 +88,21 @@ class Rates:
         return {group: mean / largest if largest else 1.0 for group, mean in means.items()}
 
     def _rgn(self, probe: Probe) -> Factors:
-        """Auto-RGN per tensor, as in the released code."""
+        """Auto-RGN per tensor."""
         return self._relative_norms(probe, {name: [name] for name in self.trained})
+
+    def _rgn_released(self, probe: Probe) -> Factors:
+        """The same, but tensors with "bn" in their name have no ratio and are frozen, as in the released code.
+
+        In a ResNet-50 that leaves the norms of the shortcuts (downsample.1), which are tuned.
+        """
+        named_bn = {name for name in self.trained if "bn" in name}
+        if not (rest := self.trained.keys() - named_bn):
+            raise UserError(
+                f"{self.entry}.rates: rgn-released freezes all of train, whose tensors are named bn; use rgn"
+            )
+        found = self._relative_norms(probe, {name: [name] for name in self.trained if name in rest})
+        return dict.fromkeys(named_bn, 0.0) | found
 
     def _rgn_of_layers(self, probe: Probe) -> Factors:
         """Auto-RGN with the tensors of a layer taken together; tensors outside the layers have factor 1."""

@@ -141,6 +141,17 @@ def test_rgn_of_layers_bears_a_tensor_of_zeros_but_not_a_layer_of_zeros() -> Non
         factors("rgn-group", trained, given_gradients(*batches(trained, [0])))
 
 
+def test_released_rgn_freezes_what_is_named_bn_and_compares_the_rest() -> None:
+    """The largest ratio is a norm's, which released leaves out; its name filter misses norms of shortcuts."""
+    trained = tensors(image__conv1=[1.0], image__bn1__bias=[1.0], image__downsample__1__weight=[1.0])
+    gradients = {name: torch.tensor([size]) for name, size in zip(trained, (2.0, 8.0, 1.0), strict=True)}
+    assert list(factors("rgn", trained, given_gradients(gradients)).values()) == [0.25, 1.0, 0.125]
+    found = factors("rgn-released", trained, given_gradients(gradients))
+    assert found == {"image.conv1": 1.0, "image.bn1.bias": 0.0, "image.downsample.1.weight": 0.5}
+    with pytest.raises(UserError, match=r"methods\.mine\.rates: rgn-released freezes all of train"):
+        factors("rgn-released", {"image.bn1.bias": trained["image.bn1.bias"]}, given_gradients(gradients))
+
+
 @pytest.mark.parametrize("how", ["rgn", "rgn-group"])
 def test_without_any_gradient_every_tensor_keeps_the_whole_rate(how: str) -> None:
     trained = tensors(image__conv1__weight=[1.0], head__weight=[1.0])

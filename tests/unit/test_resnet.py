@@ -279,6 +279,16 @@ def test_auto_rgn_runs_on_a_trained_resnet26(folders: dict[str, Path], data: Dat
     assert len(factors) == 76 and max(factors.values()) == 1 and min(factors.values()) >= 0
 
 
+def test_released_auto_rgn_never_updates_what_is_named_bn(folders: dict[str, Path], data: Data, tmp_path: Path) -> None:
+    """All norms of ResNet-26, whose released network has 77 tensors, 27 of them without bn: ours has no bias of fc."""
+    training = {"train": ["image", "head"], "options": {"probe_batches": 1}, "rates": "rgn-released"}
+    trained = train(folders["resnet26"], data, tmp_path, training)
+    names = {name for name, _ in trained.classifier.named_parameters()} - {"logit_scale"}
+    still = {name for name in names if "bn" in name}
+    assert len(names) == 76 and len(names - still) == 26
+    assert moved(folders["resnet26"], trained.classifier) == names - still
+
+
 @pytest.mark.parametrize("statistics", ["keep", "update"])
 def test_batch_norms_are_trained_with_their_block_and_statistics_move_only_if_updated(
     statistics: str, folders: dict[str, Path], data: Data, tmp_path: Path

@@ -32,6 +32,8 @@ from surefoot.train import NotFinite, Run, fit
 
 logger = logging.getLogger(__name__)
 
+SHOWN = 5  # classes that a message names
+
 
 @dataclass(frozen=True)
 class Case:
@@ -169,8 +171,9 @@ class Sources:
         examples = self.data.examples(case.target.parts(case.shots)[role], case.seed)
         counts = np.bincount(examples.labels, minlength=len(self.data.task.classes))
         if empty := [name for name, n in zip(self.data.task.classes, counts, strict=True) if not n]:
+            more = f" and {len(empty) - SHOWN} more" if len(empty) > SHOWN else ""
             raise UserError(
-                f"task {self.data.task.name}, {role} of {case}: no image of class {', '.join(empty)}; "
+                f"task {self.data.task.name}, {role} of {case}: no image of class {', '.join(empty[:SHOWN])}{more}; "
                 "give it more labelled images, or leave the class out of the task"
             )
         return examples

@@ -224,15 +224,21 @@ def test_the_log_says_how_many_images_a_class_really_has(run: Callable, caplog: 
         caplog.clear()
 
 
-def test_a_class_without_target_images_is_named(run: Callable, target_data: Data) -> None:
+@pytest.mark.parametrize(("lost", "named"), [({2}, "tree; give"), ({1, 2}, "sun and 1 more; give")])
+def test_a_class_without_target_images_is_named(
+    lost: set[int], named: str, run: Callable, target_data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many classes only some are: a message must be read."""
+    monkeypatch.setattr(surgical, "SHOWN", 1)
+
     def lacking(part: Part, rows: pd.DataFrame, seed: int) -> Selection:
         found = select_target(part, rows, seed)
-        keep = found.labels != 2 if part.take else np.ones(len(found.labels), bool)
+        keep = ~np.isin(found.labels, [*lost]) if part.take else np.ones(len(found.labels), bool)
         return Selection(found.rows[keep], found.labels[keep], found.clusters[keep], found.groups[keep])
 
     other = Data.__new__(Data)
     other.task, other.splits = replace(target_data.task, select=lacking), target_data.splits
-    with pytest.raises(UserError, match=r"target_train of moved 1 shots seed 0: no image of class tree"):
+    with pytest.raises(UserError, match=rf"target_train of moved 1 shots seed 0: no image of class {named}"):
         run(entry(["head"]), other)
 
 

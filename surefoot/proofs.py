@@ -52,7 +52,7 @@ TRAINED = {
     "transfer": {"caltech101", "cars", "flowers102"},
 }
 EVALUATED = {
-    "imagenet": {"imagenet", "imagenetv2", "imagenet-r", "objectnet", "imagenet-videos"},
+    "imagenet": {f"imagenet{more}" for more in ("", "v2", "-r", "-a", "-sketch", "-videos")} | {"objectnet"},
     "cifar": {"cifar10", "cifar10_1", "cifar10_2", "cifar10_c"},
     "wilds": {"iwildcam", "fmow"},
     "breeds": {"imagenet"},

@@ -30,7 +30,7 @@ LESS = {
     "online: {methods: [tune-none, tune-first]}\n",
     # What one task learned is tried on the other.
     "wilds": "search: {spaces: [autoft, autoft-of-iwildcam]}\n",
-    "imagenet": "tasks: {imagenet: {test_sets: [v2, r, objectnet, vid_robust, ytbb_robust]}}\n",
+    "imagenet": "tasks: {imagenet: {test_sets: [v2, r, a, sketch, objectnet, vid_robust, ytbb_robust]}}\n",
     # A ResNet-50 from random weights in place of the embedded CLIP: the slowest model, hence the small images.
     "breeds": "models: {resnet-50: {tower: resnet50, image_size: 32}}\n"
     "image_size: {breeds: 32}\nalpha_step: 1\nfixed_alpha: 1\n"

@@ -185,14 +185,14 @@ def speeds(
     """FLOP/s by kind of work, as `surefoot.budget` counts it, from images per second of one model.
 
     Args: size: of that model; training, trial: what was timed as fine-tuning, and as inner steps of a search; trained,
-    searched, evaluated, decoding: images per second. Whole runs train no faster than images are decoded; trials and
-    adaptations see few images, which stay decoded.
+    searched, evaluated, decoding: images per second. Runs and trials train no faster than images are decoded;
+    adaptations see prepared images.
     """
     step = flops_per_image(size, training, augmented=True)
     return {
         "training": min(trained, decoding) * step,
         "evaluation": evaluated * size.image_flops,
-        "search": searched * flops_per_image(size, trial, augmented=True),
+        "search": min(searched, decoding) * flops_per_image(size, trial, augmented=True),
         "adaptation": trained * step,
     }
 

@@ -236,11 +236,10 @@ def _add_runs(found: Budget, searches: Searches, counts: Counts, size: Size) -> 
         images = trial.steps * trial.batch_size if trial.steps else trial.epochs * counts.train
         scored = space.images or counts.of(counts.task.parts_of(space.eval_set))
         each = images * flops_per_image(size, widest, True) + scored * size.image_flops
-        final = _training(plan, space.method, recipe, counts, size) + counts.evaluated * size.image_flops * len(
-            plan.config.alphas
-        )
-        trials = 0 if space.learned else how.trials
-        found.flops["search"] += len(how.seeds) * (trials * each + how.final_seeds * final)
+        finals = len(how.seeds) * how.final_seeds
+        found.flops["training"] += finals * _training(plan, space.method, recipe, counts, size)
+        found.flops["evaluation"] += finals * counts.evaluated * size.image_flops * len(plan.config.alphas)
+        found.flops["search"] += 0 if space.learned else len(how.seeds) * how.trials * each
 
 
 def _add_adaptations(found: Budget, plan: Plan, counts: Counts, size: Size) -> None:

@@ -35,7 +35,7 @@ def fetch(source: Source, folder: Path, data_root: Path | None, check: bool = Tr
     """
     if data_root and (found := _own_copy(source, data_root)):
         logger.info("%s: using the copy in %s", source.name, found)
-        return {"root": str(found), "how": "own copy", "files": _checked(source, found) if check else {}}
+        return {"root": str(found), "how": "own copy", "files": _checked(source, found, check)}
     extracted, partial, mark = folder / "files", folder / ".files.part", folder / "extracted"
     archives = folder / "archives"
     if not (mark.is_file() and mark.read_text().strip() == _content(source) and not _missing(source, extracted)):
@@ -87,17 +87,17 @@ def _own_copy(source: Source, data_root: Path) -> Path | None:
     return None
 
 
-def _checked(source: Source, place: Path) -> dict[str, str]:
+def _checked(source: Source, place: Path, check: bool) -> dict[str, str]:
     """SHA-256 of the files in a user's copy whose digest is published: those that are no archives, so mostly tables.
 
-    Raises UserError for one that is another.
+    With `check` raises UserError for one that is another.
     """
     found = {}
     for file in (*source.inside, *(file for file in source.files if not is_archive(file.name))):
         path = place / file.to / file.name
         if path.is_file() and web.is_published(file):
             known = web.digests(path, file)
-            if wrong := web.difference(file, known):
+            if check and (wrong := web.difference(file, known)):
                 raise UserError(
                     f"{source.name}: {path} {wrong}: it was changed, cut off or is another version; get it again, or "
                     "accept it with check_sizes: false"

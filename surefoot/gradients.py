@@ -12,6 +12,10 @@ from surefoot.objective import MIXES_IMAGES, Context, Objective
 logger = logging.getLogger(__name__)
 
 
+class NoMemory(UserError):
+    """A step does not fit into the memory of the GPU and must not be computed in parts."""
+
+
 class Gradients:
     """Sets the gradients of the trained tensors, step by step.
 
@@ -40,7 +44,7 @@ class Gradients:
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss of a step and each term's value, detached; `context` makes that of some positions of the batch.
 
-        Raises BadValues where nothing that is trained enters the loss, UserError where a step that does not fit must
+        Raises BadValues where nothing that is trained enters the loss, NoMemory where a step that does not fit must
         stay whole because of a term that compares images, or a batch norm.
         """
         while True:
@@ -48,7 +52,7 @@ class Gradients:
                 return self._in_parts(context, images)
             except torch.OutOfMemoryError as error:
                 if self.halve and self.whole:
-                    raise UserError(
+                    raise NoMemory(
                         f"{self.name}: a step of {images} images does not fit into the memory of the GPU, and with "
                         f"{self.whole} it cannot be computed in parts: set precision: bfloat16 in the recipe, or lower "
                         f"batch_size ({error})"

@@ -72,7 +72,7 @@ def _layout_trials(table: pd.DataFrame) -> pd.DataFrame:
     found = table.groupby(["task", "model", "space", "search_seed"], sort=False).agg(
         trials=("number", "size"), done=("done", "sum"), best=("score", "max"), median=("score", "median")
     )
-    return found.map(_digits).reset_index()
+    return found.assign(best=found["best"].map(_digits), median=found["median"].map(_digits)).reset_index()
 
 
 def _digits(number: float) -> float:

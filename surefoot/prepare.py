@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -120,14 +120,15 @@ def _decoded(
     how: Prepared, root: Path, rows: pd.DataFrame, size: int, state: Path, name: str, made_from: dict[str, Any]
 ) -> Path:
     """A .npy file of the evaluation views of all rows. A killed job goes on behind the last chunk; one that met images
-    that cannot be read takes those again."""
+    that cannot be read takes those again, and whatever was copied anew under its name."""
     array, progress = state / "images.npy", state / "progress.json"
     # The source too: another version of a data set lies in the same folder and can have the same names and labels.
     content = str(pd.util.hash_pandas_object(rows).sum())
     mark = {"rows": content, "size": size, "border": how.border, "root": str(root), **made_from}
+    looks = np.zeros((len(rows), 0)) if how.read else _looks(root, rows["file"])
     done, again = 0, []
     if array.is_file() and progress.is_file() and (found := read_json(progress))["mark"] == mark:
-        done, again = found["done"], found.get("again", [])
+        done, again = found["done"], _again(found, state / "looks.npy", looks)
     shape = (len(rows), size, size, 3)
     try:
         state.mkdir(parents=True, exist_ok=True)
@@ -136,23 +137,48 @@ def _decoded(
         else:
             _room(state, int(np.prod(shape)), name)
             images = np.lib.format.open_memmap(array, "w+", np.uint8, shape)
+        write_json(progress, {"mark": mark, "done": done, "again": again})
+        np.save(state / "looks.npy", looks)
     except OSError as error:
         raise UserError(f"cannot write {array}: {error}; free space or mend permissions, then rerun") from error
     broken: dict[int, str] = {}
-    chunks = [range(start, min(start + CHUNK, len(rows))) for start in range(done, len(rows), CHUNK)]
+    chunks: list[Sequence[int]] = [again[start : start + CHUNK] for start in range(0, len(again), CHUNK)]
+    chunks += [range(start, min(start + CHUNK, len(rows))) for start in range(done, len(rows), CHUNK)]
     with tqdm(total=len(rows), initial=done - len(again), desc=f"prepare {name}", unit="img") as bar:
-        for places in [again, *chunks] if again else chunks:
+        for places in chunks:
             for place, view in zip(places, _views(how, root, rows.iloc[list(places)], size), strict=True):
                 if isinstance(view, UserError):
                     broken[place] = str(view)
                 else:
                     images[place] = view
             images.flush()
-            done = max(done, places[-1] + 1)
-            write_json(progress, {"mark": mark, "done": done, "again": list(broken)})
+            done, again = max(done, places[-1] + 1), again[len(places) :]
+            write_json(progress, {"mark": mark, "done": done, "again": again + list(broken)})
             bar.update(len(places))
     _refuse(list(broken.values()), len(rows), name)
     return array
+
+
+def _looks(root: Path, files: pd.Series) -> np.ndarray:
+    """Bytes and time of change of every file [N, 2]; -1 where there is none."""
+
+    def look(file: str) -> tuple[int, int]:
+        try:
+            status = (root / file).stat()
+        except OSError:
+            return -1, -1
+        return status.st_size, status.st_mtime_ns
+
+    return np.array(list(pool().map(look, files)))
+
+
+def _again(found: dict[str, Any], file: Path, looks: np.ndarray) -> list[int]:
+    """Places of the images that a job before met broken, or that are other files since."""
+    try:
+        other = (np.load(file) != looks).any(axis=1)
+    except (OSError, ValueError):  # the job was killed before it was written
+        other = np.full(len(looks), True)
+    return sorted({*found["again"], *np.flatnonzero(other[: found["done"]]).tolist()})
 
 
 def _check_files(root: Path, files: pd.Series, name: str) -> None:

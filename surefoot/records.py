@@ -60,6 +60,15 @@ def total_cost(meters: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def peaks() -> dict[str, int]:
+    """The most memory that this process has had so far, in MB, and of the GPU since it was last metered (0: no GPU)."""
+    import torch
+
+    gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"peak_memory_mb": round(own), "peak_gpu_memory_mb": round(gpu / 2**20)}
+
+
 @contextmanager
 def metered(images: int) -> Iterator[dict[str, Any]]:
     """Measure a block: wall and CPU seconds, images per second, peak memory in MB, device.
@@ -79,7 +88,6 @@ def metered(images: int) -> Iterator[dict[str, Any]]:
         "seconds": round(seconds, 3),
         "cpu_seconds": round(time.process_time() - cpu, 3),
         "images_per_second": round(images / seconds, 1) if seconds else 0.0,
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "peak_gpu_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20) if on_gpu else None,
+        **peaks(),
         "device": torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} thread",
     }

@@ -54,8 +54,9 @@ class Resumable:
         if self.resumed and not same:
             shutil.rmtree(folder)
             self.resumed = False
-        with atomic(mark) as partial:
-            partial.write_text(fingerprint)
+        if not same:
+            with atomic(mark) as partial:
+                partial.write_text(fingerprint)
 
     def load(self, name: str) -> dict[str, Any] | None:
         """The state saved last under a name, or None. A damaged state counts as none."""

@@ -23,9 +23,10 @@ from surefoot.device import pick_device
 from surefoot.evaluate import METRICS, Scored
 from surefoot.files import BadValues, UserError, digest_of, write_json
 from surefoot.finetune import start_classifier
+from surefoot.gradients import NoMemory
 from surefoot.images import Crops
 from surefoot.proposals import propose
-from surefoot.records import metered, versions
+from surefoot.records import metered, peaks, versions
 from surefoot.references import References
 from surefoot.resume import Resumable, fingerprint, state_folder
 from surefoot.roles import VALIDATION_ROLES
@@ -138,7 +139,7 @@ class Arena:
             "state": "failed" if reason else "done",
             "score": score,
             "reason": reason,
-            "cost": {key: self.spent[key] - before[key] for key in SPENT},
+            "cost": {key: self.spent[key] - before[key] for key in SPENT} | peaks(),
         }
 
     def attempt(self, changed: dict[str, Any], number: int, settings: dict[str, Any]) -> tuple[float, str]:
@@ -156,7 +157,7 @@ class Arena:
             return score, ""
         except BadValues as error:
             return math.nan, str(error)
-        except torch.OutOfMemoryError as error:
+        except (NoMemory, torch.OutOfMemoryError) as error:
             torch.cuda.empty_cache()
             if any(isinstance(self.dimensions.get(key), Dimension) for key in TAKES_MEMORY):
                 return math.nan, f"no memory left on the GPU ({error})"
@@ -265,6 +266,8 @@ def search(
     total = {key: sum(trial["cost"][key] for trial in run) for key in SPENT}
     for key in ("seconds", "cpu_seconds"):  # with those of trials that were run before this job was interrupted
         cost[key] = round(cost[key] + total[key] - arena.spent[key], 3)
+    for key in peaks():
+        cost[key] = max([cost[key], *(trial["cost"][key] for trial in run)])
     cost["images_per_second"] = round(total["images"] / cost["seconds"], 1)
     images = {"training_images": len(arena.examples), "validation_images": len(arena.validation)}
     write_json(meter, cost | images | {"steps": total["steps"]})

@@ -20,11 +20,11 @@ def history_points(trials: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
 def draw_history(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     """Scores of the trials with the running best of every search, a panel per space.
 
-    A cross-entropy has no lower end, and a few bad trials would press all others into a line: they are left out.
+    Trials far below the median are left out: bad ones would press all others into a line.
     """
     best, middle = points["score"].max(), points["score"].median()
-    floor = best - 6 * (best - middle) if best < 0 else -np.inf
-    cut = (points["score"] < floor).any()
+    floor = best - 4 * (best - middle)
+    cut = middle < best and (points["score"] < floor).any()
     figure, shown = panels(points.groupby([*CELL, "space"], sort=False), 3.6, 3.0, sharey=True)
     for ((task, model, space), rows), axis in shown:
         seeds = list(dict.fromkeys(rows["search_seed"]))

@@ -83,8 +83,11 @@ class Source:
 
     def pickled_copy(self, data_root: Path) -> str:
         """What to tell a user who has the pickled version only; '' where there is none."""
-        for place in (data_root / name for name in self.folders if self.pickled):
-            if (place / self.pickled).is_dir() and not all((place / path).exists() for path in self.needs):
+        places = [data_root / name for name in self.folders if self.pickled]
+        if any(all((place / path).exists() for path in self.needs) for place in places):
+            return ""
+        for place in places:
+            if (place / self.pickled).is_dir():
                 file = self.files[0]
                 return (
                     f"{self.name}: {place / self.pickled} is the pickled version, which could run code when it is read "

@@ -1,7 +1,8 @@
 """Trials of a search: what they change, which wins, and their files. No torch.
 
 A trial is a dictionary: number, round, state (done or failed), score (higher is better), reason, proposal (what the
-sampler drew), changes (what the trial changes of the base method's entry).
+sampler drew), changes (what the trial changes of the base method's entry); while its search runs also cost (steps,
+images and time).
 """
 
 import json

@@ -22,7 +22,6 @@ SOURCES = {
                 ),
             ),
             needs=("metadata.csv", "train"),
-            inside=(File("metadata.csv", md5="ab4905ee40ac45ab66ddb176d473a4b4"),),
             folders=("iwildcam_v2.0",),
             licence="Community Data License Agreement, permissive, version 1.0",
         ),

@@ -175,14 +175,17 @@ def test_files_of_a_users_copy_have_their_published_digests(tmp_path: Path) -> N
     """Plain files of the source, and what is known of the inside of its archives; absent ones are not asked for."""
     table = File("table.csv", md5="b1946ac92492d2347c6235b4d2611184")  # of hello
     plain = File("list.txt", ("https://data.invalid/list.txt",), sha256=digest(CONTENT), to="lists")
-    wanted = Source("toy", (File("data.tar"), plain), ("train",), (".",), "none", inside=(table, File("gone.txt")))
+    wanted = Source(
+        "toy", (File("data.tar"), plain), ("train",), (".",), "none", inside=(table, File("gone.txt", md5=table.md5))
+    )
     (tmp_path / "train").mkdir()
     (tmp_path / "lists").mkdir()
     for name, right in (("table.csv", b"hello\n"), ("lists/list.txt", CONTENT)):
         (tmp_path / name).write_bytes(right[:-1])
         with pytest.raises(UserError, match=rf"toy: .*{name} has sha256|toy: .*{name} has md5"):
             fetch(wanted, tmp_path / "raw", tmp_path)
-        assert fetch(wanted, tmp_path / "raw", tmp_path, check=False)["files"] == {}
+        noted = fetch(wanted, tmp_path / "raw", tmp_path, check=False)["files"]
+        assert noted[Path(name).name] == digest(right[:-1]), "so that another file is other data"
         (tmp_path / name).write_bytes(right)
     found = fetch(wanted, tmp_path / "raw", tmp_path)
     assert found["files"] == {"table.csv": digest(b"hello\n"), "list.txt": digest(CONTENT)}

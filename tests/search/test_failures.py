@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from surefoot import search
+from surefoot import gradients, search
 from surefoot.files import UserError
 from surefoot.trials import read_trials, write_objective
 from tests.search.searching import BOTH, STEPS, TUNE, Enter, entry, run
@@ -77,14 +77,17 @@ def test_a_part_that_the_model_lacks_is_a_mistake_in_the_config_and_no_bad_trial
 
 
 @pytest.mark.parametrize("key", ["batch_size", "learning_rate"])
+@pytest.mark.parametrize(("training", "how"), [(TUNE, "stop"), (BOTH, "halve")])
 def test_a_trial_that_asks_for_too_large_a_batch_fails_by_itself(
-    enter: Enter, monkeypatch: pytest.MonkeyPatch, key: str
+    enter: Enter, monkeypatch: pytest.MonkeyPatch, key: str, training: dict, how: str
 ) -> None:
-    """Where the batch is searched; else another GPU is needed, and the search ends."""
-    arena = enter(entry(dimensions={key: {"choices": [1, 2]}}))
-    monkeypatch.setattr(search, "fit", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
+    """Where the batch is searched; else another GPU is needed, and the search ends. Steps with flyp stay whole."""
+    arena = enter(entry(training, {"out_of_memory": how}, dimensions={key: {"choices": [1, 2]}}))
+    full = torch.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr(gradients.Gradients, "_in_parts", lambda *_: (_ for _ in ()).throw(full))
     if key == "batch_size":
-        assert arena.run(0, {key: 2})["reason"] == "no memory left on the GPU (CUDA out of memory)"
+        reason = arena.run(0, {key: 2})["reason"]
+        assert reason.startswith("no memory left on the GPU (") and "CUDA out of memory" in reason
     else:
         with pytest.raises(UserError, match="does not fit into the memory"):
             arena.run(0, {key: 2})

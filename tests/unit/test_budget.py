@@ -113,7 +113,16 @@ def test_a_search_pays_for_trials_their_scores_and_the_final_run() -> None:
     assert searches("autoft_imagenet").spaces["ft-searched"].images is None  # all of ood_val: 1,000 of 15 corruptions
     trial = (100 * 512 * 3 + 15_000) * size.image_flops
     assert two["search"] - one["search"] == pytest.approx(100 * trial)
-    assert without["search"] == 0 and one["training"] == without["training"]
+    assert without["search"] == 0 and one["training"] == two["training"]
+    runs = searches("autoft_imagenet").how
+    finals = len(runs.seeds) * runs.final_seeds
+    # A final run is one of FT, of which the experiment has one a seed.
+    only = {"search": {"spaces": []}, "run": {"methods": ["zeroshot", "ft"], "pairs": []}}
+    tuned = estimate(searches("autoft_imagenet", only)).flops["training"] / len(
+        searches("autoft_imagenet").plan.config.seeds
+    )
+    assert one["training"] - without["training"] == pytest.approx(finals * tuned)
+    assert one["evaluation"] > without["evaluation"]
 
 
 def test_a_stream_pays_for_the_copies_of_every_image() -> None:

@@ -169,7 +169,8 @@ def test_a_rerun_decodes_only_what_was_broken(root: Path, tmp_path: Path, monkey
     monkeypatch.setattr("surefoot.prepare.load_rgb", load)
     for mended, tried in ((0, 24), (0, 3), (1, 3), (3, 2)):
         for path, content in zip(broken[:mended], whole, strict=False):
-            path.write_bytes(content)
+            if not path.stat().st_size:
+                path.write_bytes(content)
         asked.clear()
         if mended < 3:
             with pytest.raises(UserError, match=f"{3 - mended} of 24 images cannot be read") as error:
@@ -180,6 +181,20 @@ def test_a_rerun_decodes_only_what_was_broken(root: Path, tmp_path: Path, monkey
         assert len(asked) == tried
     for name in ("images.npy", "rows.parquet", "split.json"):
         assert (plain / name).read_bytes() == (tmp_path / "broken/train" / name).read_bytes()
+
+
+def test_images_that_were_copied_anew_between_two_runs_are_decoded_anew(root: Path, tmp_path: Path) -> None:
+    """The first run met a broken one; then the data set was got again, with another image under an old name."""
+    broken, other = root / "train/red_fox/007.jpg", root / "train/blue_jay/002.jpg"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"")
+    with pytest.raises(UserError, match="1 of 24 images cannot be read"):
+        prepare(entry(root), "train", tmp_path)
+    broken.write_bytes(whole)
+    other.write_bytes(whole)
+    split = read_split(prepare(entry(root), "train", tmp_path))
+    at = {file: place for place, file in enumerate(split.rows["file"])}
+    assert (split.images[at["train/blue_jay/002.jpg"]] == split.images[at["train/red_fox/007.jpg"]]).all()
 
 
 @pytest.mark.fault(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from surefoot.data import Data
-from surefoot.files import atomic
+from surefoot.files import UserError, atomic
 from surefoot.metrics import check_groups, named_groups
 from surefoot.origins import origin
 from surefoot.tasks import Part, Selection, Task
@@ -24,8 +24,9 @@ def task_card(task: Task, metric: str, rows: dict[str, pd.DataFrame], seed: int,
         seed: of the run whose images are counted.
         entry: what jobs read of the task's entry.
 
-    Raises UserError for a worst group where no set has several.
+    Raises UserError for a worst group where no set has several, and for a group that no image is in.
     """
+    _check_patterns(task, rows, entry)
 
     def images(parts: tuple[Part, ...]) -> list[Selection]:
         return [task.select(part, rows[part.split], seed) for part in parts]
@@ -37,7 +38,7 @@ def task_card(task: Task, metric: str, rows: dict[str, pd.DataFrame], seed: int,
     for s in task.eval_sets:
         chosen, by = images(s.parts), s.metric or metric
         groups.append(np.concatenate([selection.groups for selection in chosen]))
-        of = f" (of {named_groups(groups[-1])})" if by == "worst_group" else ""
+        of = f" ({_groups_of(groups[-1])})" if by == "worst_group" else ""
         note, splits = f" ({s.note})" if s.note else "", ", ".join(part.split for part in s.parts)
         chance = _chance(by, chosen, s.columns or [(k,) for k in range(len(task.classes))])
         sets += f"\n| {s.name} | {s.title}{note} | {s.role} | {count(chosen)} | {by}{of} | {chance} | {splits} |"
@@ -78,6 +79,24 @@ those under seed {seed}; chance is what uniform guessing scores in percent, wher
 
 {task.licences}
 """
+
+
+def _groups_of(groups: np.ndarray) -> str:
+    """How many groups [N] the worst is taken of, and how many images are in none."""
+    named, outside = named_groups(groups), int((groups == "").sum())
+    if not named:
+        return "no groups: top-1 of all"
+    return f"of {named}" + (f"; {outside:,} images are in none" if outside else "")
+
+
+def _check_patterns(task: Task, rows: dict[str, pd.DataFrame], entry: dict[str, Any]) -> None:
+    """Each of the user's own groups must have images: a misspelt pattern would take a group out of the worst one."""
+    for name, pattern in (entry.get("groups") or {}).items():
+        if not any((table["group"] == name).any() for table in rows.values()):
+            path = next(iter(rows.values()))["file"].iloc[0]
+            raise UserError(
+                f"tasks.{task.name}.groups.{name}: no image has a path that fits {pattern!r}; paths are such as {path}"
+            )
 
 
 def _chance(metric: str, chosen: list[Selection], columns: Sequence[Sequence[int]]) -> str:

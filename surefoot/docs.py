@@ -223,6 +223,16 @@ def _known(path: Path) -> str:
         [f"`{name}`", r.optimizer, plain(r.learning_rate), plain(r.weight_decay), str(r.batch_size), str(r.epochs)]
         for name, r in config.recipes.items()
     ]
+    spaces = [
+        [
+            f"`{name}`",
+            s.label,
+            f"`{s.method}`",
+            f"{s.sampler} on {s.eval_set}",
+            ", ".join(key for key, d in s.dimensions.items() if not isinstance(d, float)),
+        ]
+        for name, s in config.spaces.items()
+    ]
     recipe_heads = ["recipe", "optimizer", "learning rate", "weight decay", "batch size", "epochs"]
     return "\n".join(
         [
@@ -232,6 +242,7 @@ def _known(path: Path) -> str:
             _table(["task", "family", "shift", "recipe", "main metric"], tasks),
             _table(["model", "source"], models),
             _table(recipe_heads, recipes),
+            _table(["search space", "label", "around", "search", "varies"], spaces),
         ]
     )
 

@@ -18,6 +18,7 @@ from surefoot.meets import check_shared, measured
 from surefoot.published import Published, load_published, published_files
 from surefoot.tasks import Task, build_task, family
 from surefoot.tasks.emoji_names import STYLES
+from surefoot.tasks.folder import check_places
 
 PUBLISHED = ("imagenet", "cifar", "wilds", "domainnet", "breeds", "transfer")
 SPLIT_FILES = ("images.npy", "rows.parquet", "split.json")
@@ -63,6 +64,8 @@ class Plan:
                 raise UserError(f"tasks.{name}.source: {source} has other classes, so its models cannot be adapted")
         for task in self.config.run.tasks:
             self._check_folds(task)
+            if self.config.tasks[task].family == "folder":
+                check_places(task, self.config.tasks[task])
             sets = [eval_set.role for eval_set in self.tasks[task].eval_sets]
             for name in self.config.search.spaces:
                 if (wanted := self.config.spaces[name].eval_set) not in sets:

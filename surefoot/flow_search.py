@@ -65,6 +65,9 @@ class Searches:
             first, *others = [(name, self.spaces[name].under(recipe)) for name in names] or [("", None)]
             for name, space in others:
                 keys = [key for key in ("images", "balanced", "trial") if getattr(space, key) != getattr(first[1], key)]
+                sizes = [self.plan.config.resolve(s.method, recipe, s.trial)[1].batch_size for s in (first[1], space)]
+                if sizes[0] != sizes[1] and "trial" not in keys:
+                    keys.append(f"batch_size ({sizes[1]}, not {sizes[0]})")
                 if keys:
                     found.append(
                         f"under recipe {recipe} spaces.{name} has other {' and '.join(keys)} than spaces.{first[0]}: "

@@ -96,6 +96,14 @@ def _classes(name: str, entry: FolderTask, train: str) -> tuple[tuple[str, ...],
     return known
 
 
+def check_places(name: str, entry: FolderTask) -> None:
+    """Raises UserError for a folder or table that is not there, before anything runs."""
+    for split, how in entry.splits.items():
+        key, place = ("folder", how.folder) if how.folder else ("table", how.table)
+        if not (path := Path(entry.root).expanduser() / place).exists():
+            raise UserError(f"tasks.{name}.splits.{split}.{key}: there is no {path}; correct it or the task's root")
+
+
 def _words(folder: str) -> str:
     return folder.replace("_", " ")
 
@@ -133,7 +141,8 @@ def _index(
         if how.role != "train" and not rows["group"].any():
             raise UserError(
                 f"{where}: no image is in a group; the patterns of `groups` ({', '.join(groups.values())}) must fit "
-                f"paths such as {rows['file'][0]}"
+                f"paths such as {rows['file'][0]}. If these images are one group, give it a pattern of its own, such "
+                f'as plain: "{Path(rows["file"][0]).parts[0]}/*"'
             )
     rows["group"] = rows["group"].fillna("")
     rows["fold"] = "train" if how.role == "train" else ""

@@ -69,7 +69,22 @@ def test_a_worst_group_of_one_is_refused() -> None:
     assert task_card(TINY, "top1", lone, 0, EMOJI)
     lone["noisy"].loc[::2, "group"] = "night"
     found = cells(task_card(TINY, "worst_group", lone, 0, EMOJI))
-    assert found["noisy"][3] == "worst_group (of 2)" and found["id_test"][3] == "worst_group (of 1)"
+    assert found["noisy"][3] == "worst_group (of 2)" and found["id_test"][3].startswith("worst_group (of 1; ")
+    lone["plain"]["group"] = ""
+    assert (
+        cells(task_card(TINY, "worst_group", lone, 0, EMOJI))["id_test"][3] == "worst_group (no groups: top-1 of all)"
+    )
+
+
+def test_a_group_of_your_own_that_no_image_is_in_is_named() -> None:
+    rows = {split: tiny_rows().assign(group="day", file="a/day/1.png") for split in TINY.splits}
+    mine = {"family": "folder", "root": "/images", "groups": {"day": "*/day/*", "night": "*/nite/*"}}
+    with pytest.raises(
+        UserError, match=r"tasks\.tiny\.groups\.night: no image has a path that fits '\*/nite/\*'; .*a/day/1"
+    ):
+        task_card(TINY, "top1", rows, 0, mine)
+    rows["noisy"].loc[::2, "group"] = "night"
+    assert task_card(TINY, "top1", rows, 0, mine)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from surefoot.splits import read_split
 from surefoot.task_entries import FolderTask
 from surefoot.tasks import Part, build_task, load_task, prepared_split
 from surefoot.tasks.benchmarks import hold_out
-from surefoot.tasks.folder import build, listing
+from surefoot.tasks.folder import build, check_places, listing
 from tests.fabricate.folder import CLASSES, fabricate
 
 SIDE = 24
@@ -299,6 +299,16 @@ def test_groups_are_patterns_of_paths(root: Path, tmp_path: Path) -> None:
     assert worst_group(examples.labels, examples.labels, examples.groups) == 100
     wrong = np.where(examples.groups == "one", -1, examples.labels)
     assert worst_group(wrong, examples.labels, examples.groups) == 0
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_runs(root: Path) -> None:
+    settings = {key: value for key, value in entry(root).items() if key != "name"} | {"recipe": "r", "metric": "top1"}
+    check_places("pets", FolderTask.model_validate(settings))
+    settings["splits"] = settings["splits"] | {"more": {"role": "ood_test", "folder": "nowhere"}}
+    with pytest.raises(
+        UserError, match=r"tasks\.pets\.splits\.more\.folder: there is no .*/nowhere; correct it or the"
+    ):
+        check_places("pets", FolderTask.model_validate(settings))
 
 
 def test_groups_that_fit_no_test_image_are_told_but_training_images_need_none(root: Path, tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ class Space(Section):
     sampler: SamplerName = Field(
         "tpe",
         description="tpe (tree-structured Parzen estimator, every dimension by itself), random, qmc (quasi-random, "
-        "Sobol), or gp (Gaussian process; what may be off it draws at random).",
+        "Sobol), or gp (Gaussian process; what may be off it draws at random). The first 10 trials of tpe and gp are "
+        "random, so they learn nothing in searches that are no longer.",
     )
     eval_set: Literal["ood_val", "id_val"] = Field("ood_val", description="Validation set that scores the trials.")
     images: int | None = Field(None, gt=1, description="Size of that set; null: all its images.")

@@ -21,6 +21,7 @@ try:
     PLAN = flow.Plan(parse_config(config))
     PLAN.check()
     SEARCHES = Searches(PLAN)
+    SEARCHES.check()
     if workflow.output_settings.dryrun:
         budget = estimate(SEARCHES)
         notes = budget.lines(PLAN.config.estimate_tflops) if budget else []

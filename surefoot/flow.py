@@ -63,36 +63,12 @@ class Plan:
             if self.tasks[source].classes != self.tasks[name].classes:
                 raise UserError(f"tasks.{name}.source: {source} has other classes, so its models cannot be adapted")
         for task in self.config.run.tasks:
-            self._check_folds(task)
             if self.config.tasks[task].family == "folder":
                 check_places(task, self.config.tasks[task])
-            sets = [eval_set.role for eval_set in self.tasks[task].eval_sets]
-            for name in self.config.search.spaces:
-                if (wanted := self.config.spaces[name].eval_set) not in sets:
-                    raise UserError(
-                        f"spaces.{name}.eval_set: task {task} has no {wanted}; name images with this role, or "
-                        "search on id_val"
-                    )
         if self.config.comparison.shared:
             check_shared(self.config, load_published(published_files()))
         if Path("results").exists() and not os.access("results", os.W_OK):
             raise UserError("the folder results/ is read-only; make it writable and run again")
-
-    def _check_folds(self, task: str) -> None:
-        """Searches are compared on the folds that they ran on, with the same weight for each."""
-        count, search = self.tasks[task].folds, self.config.search
-        if not search.spaces:
-            return
-        on = [sum(seed % count == fold for seed in search.seeds) for fold in range(count)]
-        if len(set(filter(None, on))) > 1:
-            raise UserError(
-                f"search.seeds: {search.seeds} are {on} searches on the {count} folds of task {task}; give each "
-                "equally many"
-            )
-        if missing := sorted({seed % count for seed in search.seeds} - {seed % count for seed in self.config.seeds}):
-            raise UserError(
-                f"search.seeds: no seed of the run is on fold {missing[0]} of task {task}, so nothing to compare with"
-            )
 
     def compute_mb(self, wildcards: Any, attempt: int) -> int:
         """Memory in MB to ask for: by the size of the model's weights once they are there; more with every attempt."""

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from surefoot.config import changed
+from surefoot.files import UserError
 from surefoot.flow import Plan
 from surefoot.spaces import SEARCH_SEEDS, Search, Space, dumped
 
@@ -29,6 +30,32 @@ class Searches:
     def spaces(self) -> dict[str, Space]:
         """Known spaces by name."""
         return self.plan.config.spaces
+
+    def check(self) -> None:
+        """Find searches that a task of the run cannot have. Raises UserError."""
+        for name in self.plan.config.run.tasks if self.how.spaces else ():
+            task = self.plan.tasks[name]
+            self._check_folds(name, task.folds)
+            roles = [eval_set.role for eval_set in task.eval_sets]
+            for space in self.how.spaces:
+                if (wanted := self.spaces[space].eval_set) not in roles:
+                    raise UserError(
+                        f"spaces.{space}.eval_set: task {name} has no {wanted}; name images with this role, or "
+                        "search on id_val"
+                    )
+
+    def _check_folds(self, task: str, count: int) -> None:
+        """Searches are compared on the folds that they ran on, with the same weight for each."""
+        seeds = self.how.seeds
+        on = [sum(seed % count == fold for seed in seeds) for fold in range(count)]
+        if len(set(filter(None, on))) > 1:
+            raise UserError(
+                f"search.seeds: {seeds} are {on} searches on the {count} folds of task {task}; give each equally many"
+            )
+        if missing := sorted({seed % count for seed in seeds} - {seed % count for seed in self.plan.config.seeds}):
+            raise UserError(
+                f"search.seeds: no seed of the run is on fold {missing[0]} of task {task}, so nothing to compare with"
+            )
 
     def space_entry(self, wildcards: Any) -> dict[str, Any]:
         """What a search reads of the config: the base method under the task's recipe, and what is varied around it."""
@@ -62,15 +89,15 @@ class Searches:
         found, config = [], self.plan.config
         names = [name for name in self.how.spaces if not self.spaces[name].learned]
         for recipe in dict.fromkeys(config.tasks[task].recipe for task in config.run.tasks):
-            first, *others = [(name, self.spaces[name].under(recipe)) for name in names] or [("", None)]
-            for name, space in others:
-                keys = [key for key in ("images", "balanced", "trial") if getattr(space, key) != getattr(first[1], key)]
-                sizes = [self.plan.config.resolve(s.method, recipe, s.trial)[1].batch_size for s in (first[1], space)]
-                if sizes[0] != sizes[1] and "trial" not in keys:
-                    keys.append(f"batch_size ({sizes[1]}, not {sizes[0]})")
+            spaces = [self.spaces[name].under(recipe) for name in names]
+            sizes = [config.resolve(space.method, recipe, space.trial)[1].batch_size for space in spaces]
+            for name, space, size in list(zip(names, spaces, sizes, strict=True))[1:]:
+                keys = [k for k in ("images", "balanced", "trial") if getattr(space, k) != getattr(spaces[0], k)]
+                if size != sizes[0] and "trial" not in keys:
+                    keys.append(f"batch_size ({size}, not {sizes[0]})")
                 if keys:
                     found.append(
-                        f"under recipe {recipe} spaces.{name} has other {' and '.join(keys)} than spaces.{first[0]}: "
+                        f"under recipe {recipe} spaces.{name} has other {' and '.join(keys)} than spaces.{names[0]}: "
                         "their searches have different budgets"
                     )
         return found

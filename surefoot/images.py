@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -52,13 +53,10 @@ def check_whole(path: Path) -> UserError | None:
 
     A few bytes are read; only a file that does not end as JPEG and PNG do is decoded.
     """
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 16))
-            if file.read().endswith(ENDS):
-                return None
-    except OSError:
-        pass  # load_rgb says it better
+    with suppress(OSError), path.open("rb") as file:  # load_rgb says it better
+        file.seek(max(0, path.stat().st_size - 16))
+        if file.read().endswith(ENDS):
+            return None
     try:
         load_rgb(path)
     except UserError as error:

@@ -138,7 +138,8 @@ def _decoded(
             _room(state, int(np.prod(shape)), name)
             images = np.lib.format.open_memmap(array, "w+", np.uint8, shape)
         write_json(progress, {"mark": mark, "done": done, "again": again})
-        np.save(state / "looks.npy", looks)
+        with atomic(state / "looks.npy") as partial, partial.open("wb") as file:
+            np.save(file, looks)
     except OSError as error:
         raise UserError(f"cannot write {array}: {error}; free space or mend permissions, then rerun") from error
     broken: dict[int, str] = {}
@@ -176,7 +177,7 @@ def _again(found: dict[str, Any], file: Path, looks: np.ndarray) -> list[int]:
     """Places of the images that a job before met broken, or that are other files since."""
     try:
         other = (np.load(file) != looks).any(axis=1)
-    except (OSError, ValueError):  # the job was killed before it was written
+    except FileNotFoundError:  # the job was killed before it was written
         other = np.full(len(looks), True)
     return sorted({*found["again"], *np.flatnonzero(other[: found["done"]]).tolist()})
 

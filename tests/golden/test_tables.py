@@ -47,7 +47,11 @@ DRAWN = {  # the figures that docs/findings.md shows
     "emoji_full": ("frontier", "shots", "factors"),
     "emoji_autoft": ("search", "learned", "importances"),
 }
-LONG = {"metrics", "factors"}  # a row per seed or epoch: figures show them, and people do not read them
+LONG = {
+    "metrics",
+    "factors",
+    "trials.csv",
+}  # a row per seed, epoch or trial: figures show them, and people do not read them
 
 
 def expected(experiment: str) -> Path:
@@ -80,7 +84,7 @@ def made(experiment: str) -> dict[str, str]:
 
 def to_read(experiment: str, tables: Path) -> list[Path]:
     """Those files of a folder of tables that are committed."""
-    return [path for path in tables.iterdir() if experiment == "smoke" or path.stem not in LONG]
+    return [path for path in tables.iterdir() if experiment == "smoke" or not {path.stem, path.name} & LONG]
 
 
 def committed(experiment: str) -> list[Path]:

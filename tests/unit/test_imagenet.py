@@ -18,6 +18,7 @@ from surefoot.download import fetch
 from surefoot.files import UserError
 from surefoot.fingerprint import ROOT
 from surefoot.flow import Plan
+from surefoot.flow_search import Searches
 from surefoot.images import Files, evaluation_view, load_rgb
 from surefoot.prepare import prepare_files
 from surefoot.splits import read_split
@@ -353,6 +354,7 @@ def test_experiments_have_the_sets_of_their_papers(experiment: str, names: list[
     update_config(raw, yaml.safe_load((ROOT / f"config/experiments/{experiment}.yaml").read_text(encoding="utf-8")))
     plan = Plan(parse_config(raw))
     plan.check()
+    Searches(plan).check()
     for name in (task for task in plan.config.run.tasks if plan.config.tasks[task].family in ("imagenet", "breeds")):
         assert [s.name for s in plan.tasks[name].eval_sets] == ["id_val", "id_test", *names]
 

@@ -102,15 +102,15 @@ def test_only_tasks_with_folds_ask_for_equally_many_searches_on_each() -> None:
     raw["search"]["seeds"] = [0, 1, 2, 3]
     raw["seeds"] = [0, 1, 2, 3]
     with pytest.raises(UserError, match=r"are \[2, 1, 1\] searches on the 3 folds of task emoji-style; give each"):
-        Plan(parse_config(raw)).check()
+        Searches(Plan(parse_config(raw))).check()
     raw["search"]["seeds"], raw["seeds"] = [0, 1, 2], [0, 1]
     with pytest.raises(UserError, match="no seed of the run is on fold 2 of task emoji-style"):
-        Plan(parse_config(raw)).check()
+        Searches(Plan(parse_config(raw))).check()
     plan = plan_of("autoft_wilds")
     assert {plan.tasks[task].folds for task in plan.config.run.tasks} == {1}
     seeds = [0, 1, 2, 3]
     config = plan.config.model_copy(update={"search": plan.config.search.model_copy(update={"seeds": seeds})})
-    Plan(config).check()
+    Searches(Plan(config)).check()
     assert build_story(Plan(config))["search"]["compared_seeds"]["fmow"] == list(config.seeds)
 
 

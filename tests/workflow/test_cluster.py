@@ -242,7 +242,7 @@ def test_an_interrupted_run_ends_its_jobs_and_a_rerun_goes_on(cluster) -> None:
     os.killpg(running.pid, signal.SIGINT)
     said = finish(running, cluster.folder, 60)
     assert sessions(said)
-    await_("the jobs to end", lambda: not any(map(alive, sessions(said))), 60)
+    await_("the jobs to end", lambda: not any(map(alive, sessions(said))), 20)
     assert not (cluster.folder / WEIGHTS).exists()
     (cluster.folder / "ask").unlink()
     # The next one gets TERM, as a job whose time is up does; the profile's retries start it again.

@@ -5,11 +5,12 @@ import sys
 sys.path.insert(0, workflow.basedir)
 
 from snakemake.exceptions import WorkflowError
+from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from surefoot import flow
 from surefoot.budget import estimate
-from surefoot.cancel import cancel_all
+from surefoot.cancel import cancel_all, survive_term
 from surefoot.config import parse_config
 from surefoot.files import UserError
 from surefoot.flow_search import Searches
@@ -17,6 +18,7 @@ from surefoot.fingerprint import code_digest, keep_parsed, share_library
 
 share_library()
 cancel_all(RemoteExecutor)
+survive_term(JobScheduler)
 try:
     PLAN = flow.Plan(parse_config(config))
     PLAN.check()

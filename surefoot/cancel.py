@@ -1,6 +1,10 @@
-"""Ctrl-C ends every job of a cluster."""
+"""Ctrl-C ends every job of a cluster, and TERM ends a job at any moment."""
 
+import _thread
+import time
 from typing import Any
+
+import psutil
 
 
 def cancel_all(executor: type) -> None:
@@ -43,3 +47,36 @@ def cancel_all(executor: type) -> None:
     executor.report_job_error = report_job_error
     executor.cancel = cancel
     executor._cancels_all = True
+
+
+def survive_term(scheduler: type, seconds: float = 1) -> None:
+    """Make Snakemake's scheduler end after TERM at whatever moment it arrives, with what it runs in a job of a cluster.
+
+    Its own handler takes a lock that the code which the signal interrupted may hold, and then waits for itself. A script
+    that is being started while the processes of a job get TERM has missed it, so a job tells its scripts again.
+
+    Args:
+        seconds: Time between two tellings of a job's scripts.
+    """
+    if hasattr(scheduler, "_survives_term"):
+        return
+    note = scheduler.exit_gracefully
+
+    def tell_scripts() -> None:
+        while True:
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    process.terminate()
+                except psutil.NoSuchProcess:
+                    continue
+            time.sleep(seconds)
+
+    def exit_gracefully(self: Any, *_: Any) -> None:
+        # threading.Thread starts with locks of its own, which may be held too.
+        _thread.start_new_thread(note, (self,))
+        if self.workflow.remote_exec and not hasattr(self, "_tells_scripts"):
+            self._tells_scripts = True
+            _thread.start_new_thread(tell_scripts, ())
+
+    scheduler.exit_gracefully = exit_gracefully
+    scheduler._survives_term = True

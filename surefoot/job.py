@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from surefoot.files import UserError
@@ -29,7 +30,7 @@ def job(snakemake: Any) -> Iterator[None]:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", filename=log, filemode="w", force=True
     )
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, leave)
     logger, start = logging.getLogger("surefoot"), time.monotonic()
     try:
         with manifested(
@@ -74,6 +75,12 @@ def job(snakemake: Any) -> Iterator[None]:
     finally:
         gc.freeze()
     logger.info("done in %.1f s, process %d", time.monotonic() - start, os.getpid())
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """End after TERM; a second one, which batch systems and Snakemake's jobs send, does not disturb that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
 
 
 def paths(files: str | list[str]) -> list[Path]:

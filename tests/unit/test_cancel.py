@@ -1,11 +1,18 @@
-"""Which jobs of a cluster Ctrl-C ends."""
+"""Which jobs of a cluster Ctrl-C ends, and how TERM ends one."""
 
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
-from threading import Lock
+from threading import Lock, Semaphore
+from types import SimpleNamespace
 
 import pytest
+from snakemake.scheduling.job_scheduler import JobScheduler
 
-from surefoot.cancel import cancel_all
+from surefoot.cancel import cancel_all, survive_term
+from tests.workflow.conftest import ROOT
 
 
 class Job:
@@ -74,3 +81,53 @@ def test_a_job_that_is_started_again_is_cancelled(executor: Executor) -> None:
     executor.report_job_submission(Job("retried"))
     executor.cancel()
     assert executor.cancelled == ["retried"]
+
+
+def test_term_is_noted_also_while_snakemake_holds_its_lock() -> None:
+    """Its own handler would wait for the lock forever, because what it interrupts is what has to let go of it."""
+    own = type("Own", (JobScheduler,), {})
+    survive_term(own)
+    survive_term(own)
+    scheduler = object.__new__(own)
+    scheduler._lock, scheduler._open_jobs, scheduler._user_kill = Lock(), Semaphore(0), None
+    scheduler.workflow = SimpleNamespace(remote_exec=False)
+    before = signal.signal(signal.SIGTERM, scheduler.exit_gracefully)
+    try:
+        with scheduler._lock:
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(0.1)
+            assert scheduler._user_kill is None
+        assert scheduler._open_jobs.acquire(timeout=10) and scheduler._user_kill == "graceful"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+STARTS_LATE = """
+import signal, subprocess
+from types import SimpleNamespace
+from surefoot.cancel import survive_term
+
+class Scheduler:
+    workflow = SimpleNamespace(remote_exec=REMOTE)
+
+    def exit_gracefully(self):
+        pass
+
+survive_term(Scheduler, seconds=0.1)
+signal.signal(signal.SIGTERM, Scheduler().exit_gracefully)
+signal.raise_signal(signal.SIGTERM)
+started = subprocess.Popen(["sleep", "60"])
+try:
+    print(started.wait(timeout=TIMEOUT))
+except subprocess.TimeoutExpired:
+    print("runs on")
+    started.kill()
+"""
+
+
+@pytest.mark.parametrize(("remote", "timeout", "end"), [(True, 30, "-15"), (False, 1, "runs on")])
+def test_only_a_job_of_a_cluster_tells_what_it_starts_after_term(remote: bool, timeout: int, end: str) -> None:
+    """Of a run on this machine TERM lets the scripts finish, as Snakemake's users know it."""
+    script = STARTS_LATE.replace("REMOTE", str(remote)).replace("TIMEOUT", str(timeout))
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, text=True, capture_output=True, timeout=60)
+    assert done.stdout.strip() == end, done.stderr

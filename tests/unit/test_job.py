@@ -1,0 +1,37 @@
+"""How a script ends when its process gets TERM."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.workflow.conftest import ROOT
+
+# What a script does around its call, with a log of its own; the second TERM arrives while the first one ends the job.
+ENDED_TWICE = """
+import os, signal
+from types import SimpleNamespace
+from surefoot.job import job
+
+rule = SimpleNamespace(rule="finetune", wildcards={}, params={}, input=[], output=["results/out"], log=["results/logs/job.log"])
+with job(rule):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("cleaned up", flush=True)
+"""
+
+
+def test_a_second_term_does_not_disturb_the_end_after_the_first(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED_TWICE],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
+    assert done.returncode == 143, done.stderr
+    assert done.stdout.strip() == "cleaned up"
+    assert "run the same command again to go on" in done.stderr
+    assert "interrupted" in (tmp_path / "results/logs/job.log").read_text()

@@ -52,8 +52,8 @@ def cancel_all(executor: type) -> None:
 def survive_term(scheduler: type, seconds: float = 1) -> None:
     """Make Snakemake's scheduler end after TERM at whatever moment it arrives, with what it runs in a job of a cluster.
 
-    Its own handler takes a lock that the code which the signal interrupted may hold, and then waits for itself. A script
-    that is being started while the processes of a job get TERM has missed it, so a job tells its scripts again.
+    Its own handler takes a lock that the interrupted code may hold, and then waits for itself. A script that is being
+    started while the processes of a job get TERM has missed it, so a job tells its scripts again.
 
     Args:
         seconds: Time between two tellings of a job's scripts.

@@ -12,7 +12,8 @@ import os, signal
 from types import SimpleNamespace
 from surefoot.job import job
 
-rule = SimpleNamespace(rule="finetune", wildcards={}, params={}, input=[], output=["results/out"], log=["results/logs/job.log"])
+files = dict(input=[], output=["results/out"], log=["results/logs/job.log"])
+rule = SimpleNamespace(rule="finetune", wildcards={}, params={}, **files)
 with job(rule):
     try:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -89,6 +89,12 @@ class Recipe(Section):
     learning_rate: float = Field(3.0e-5, gt=0, description="Peak learning rate.")
     weight_decay: float = Field(0.1, ge=0, description="Weight decay of every trained tensor.")
     batch_size: int = Field(512, gt=0, description="Images per step; the last, smaller batch of an epoch is used too.")
+    accumulation: int = Field(
+        1,
+        gt=0,
+        description="Parts of a batch whose gradients are computed one after another and summed, for less memory: the "
+        "same step up to rounding, but flyp contrasts the images of a part alone, and batch norms see a part.",
+    )
     epochs: int = Field(10, gt=0, description="Passes over the training images.")
     keep: Literal["last", "best"] = Field(
         "last", description="The weights after the last epoch, or after the epoch that is best on id_val."

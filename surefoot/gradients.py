@@ -19,9 +19,9 @@ class NoMemory(UserError):
 class Gradients:
     """Sets the gradients of the trained tensors, step by step.
 
-    Out of memory, a step that may be halved is computed anew in twice as many parts, and so are the steps after it.
-    That is the same step up to rounding where each term is a mean over images or sees none: gradients of the parts are
-    summed with their shares of the images as weights.
+    Gradients of the parts are summed with their shares of the images as weights, which is the same step up to rounding
+    where each term is a mean over images or sees none. Out of memory, a step that may be halved is computed anew in
+    twice as many parts, and so are the steps after it.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Gradients:
                     raise NoMemory(
                         f"{self.name}: a step of {images} images does not fit into the memory of the GPU, and with "
                         f"{self.whole} it cannot be computed in parts: set precision: bfloat16 in the recipe, or lower "
-                        f"batch_size ({error})"
+                        f"batch_size; accumulation computes it in parts all the same, as another objective ({error})"
                     ) from error
                 if not self.halve or self.parts >= images:
                     raise

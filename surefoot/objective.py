@@ -33,6 +33,7 @@ class Context:
         references: the zero-shot model, the text tower, captions and the start.
         step: optimizer step, which fixes what is drawn at random.
         precision: of the towers; what follows them is in float32.
+        first: place of the first image in the step's batch, of which these may be a part.
     """
 
     def __init__(
@@ -45,10 +46,11 @@ class Context:
         references: "References | None" = None,
         step: int = 0,
         precision: str = "float32",
+        first: int = 0,
     ) -> None:
         self.classifier, self.inputs, self.labels = classifier, inputs, labels
         self.label_smoothing, self.trained, self.step = label_smoothing, trained or {}, step
-        self.references, self.precision = references, precision
+        self.references, self.precision, self.first = references, precision, first
 
     def towers(self) -> torch.autocast:
         """Within it the towers compute in the step's precision, with weights in float32."""
@@ -81,7 +83,7 @@ class Context:
     def caption_features(self) -> torch.Tensor:
         """Unit-norm features [B, D] of one caption per image."""
         with self.towers():
-            return self.references.caption_features(self.labels, self.step)
+            return self.references.caption_features(self.labels, self.step, self.first)
 
     @cached_property
     def logit_scale(self) -> torch.Tensor:

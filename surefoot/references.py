@@ -67,14 +67,17 @@ class References:
             tokens = class_tokens(self.folder, self.task.prompt_names, prompts).to(self.device)
             return F.normalize(torch.stack([self.text.encode(texts) for texts in tokens]).mean(0), dim=-1)
 
-    def caption_features(self, labels: torch.Tensor, step: int) -> torch.Tensor:
+    def caption_features(self, labels: torch.Tensor, step: int, first: int = 0) -> torch.Tensor:
         """Unit-norm features [B, D] of one caption per image."""
-        return (self.trained_text or self.text).encode(self.caption_tokens(labels, step))
+        return (self.trained_text or self.text).encode(self.caption_tokens(labels, step, first))
 
-    def caption_tokens(self, labels: torch.Tensor, step: int) -> torch.Tensor:
-        """Tokens [B, L] of one caption per image: its class name in a template drawn for this step (FLYP)."""
+    def caption_tokens(self, labels: torch.Tensor, step: int, first: int = 0) -> torch.Tensor:
+        """Tokens [B, L] of one caption per image: its class name in a template drawn for this step (FLYP).
+
+        Of images from the place `first` of the step's batch on, these are the captions that the whole batch gives them.
+        """
         stream = torch_stream(self.seed, "captions", step)
-        template = torch.randint(0, self.tokens.shape[1], labels.shape, generator=stream)
+        template = torch.randint(0, self.tokens.shape[1], (first + len(labels),), generator=stream)[first:]
         return self.tokens[labels, template.to(self.device)]
 
     @torch.no_grad()

@@ -72,7 +72,7 @@ class Run:
 class History:
     """Per epoch: the mean of each term, the factors of the rates (where they change) and the watched value.
 
-    `parts` is the number of parts that a step was computed in at the end; more than 1 where memory was short.
+    `parts` is the number of parts that a step was computed in at the end; more than asked for where memory was short.
     """
 
     terms: list[dict[str, float]] = field(default_factory=list)
@@ -96,7 +96,7 @@ def fit(classifier: Classifier, run: Run) -> History:
     length = math.ceil(total / per_epoch)  # in epochs
     rates = Rates(training, weights.trained, length, entry, [name for name, _ in classifier.named_parameters()])
     decays = rates.per_part(training.decays, "decays")
-    history, step, factors, sums, seen = History(), 0, {}, {}, 0
+    history, step, factors, sums, seen = History(parts=recipe.accumulation), 0, {}, {}, 0
     if run.progress and (state := run.progress.load(f"{run.name}.pt")):
         history, step, factors = History(**state["history"]), state["step"], state["factors"]
         sums, seen = state["sums"], state["seen"]
@@ -141,6 +141,7 @@ def fit(classifier: Classifier, run: Run) -> History:
                         run.references,
                         s,
                         recipe.precision,
+                        part.start,
                     ),
                     len(indices),
                 )

@@ -55,6 +55,38 @@ def test_a_term_that_compares_images_is_another_one_in_parts(classifier: Classif
     assert gradients_of(classifier, bench, "flyp", 2)[0] != pytest.approx(whole[0], rel=0.01)
 
 
+def test_accumulation_is_the_same_step_and_contrasts_within_its_parts(classifier: Classifier, bench: Bench) -> None:
+    """With every caption as in the whole batch, so flyp is the mean of FLYP's loss on each part by hand."""
+    run = bench.run({"train": [*BOTH, "text"], "objective": {"flyp": 1.0}}, RECIPE.model_copy(update=PLAIN))
+    weights, labels = Weights(classifier, run), torch.tensor([1, 0, 2, 1, 0, 2, 1, 0])
+    x = run.preprocess(run.examples.images(torch.arange(8).numpy()))
+    scale = run.references.trained_text.clip.logit_scale.exp()
+    tokens = run.references.caption_tokens(labels, 3)
+    assert torch.equal(tokens[4:], run.references.caption_tokens(labels[4:], 3, 4))
+    assert not torch.equal(tokens[4:], run.references.caption_tokens(labels[4:], 3))
+    products = scale * classifier.encode(x) @ run.references.trained_text.encode(tokens).T
+    log_p = [products[part, part] for part in (slice(0, 4), slice(4, 8))]
+    by_hand = [-(p.log_softmax(0).diag().mean() + p.log_softmax(1).diag().mean()) / 2 for p in log_p]
+    step = Gradients(Objective(run.training.objective), classifier, weights.trained, "mine", False, 2)
+    loss, _ = step(
+        lambda p: Context(classifier, x[p], labels[p], 0, weights.trained, run.references, 3, first=p.start), 8
+    )
+    assert float(loss) == pytest.approx(sum(by_hand).item() / 2, rel=1e-5)
+
+
+def test_a_recipe_asks_for_accumulation(classifier: Classifier, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, encode, sizes = clone(classifier.state_dict()), Classifier.encode, []
+    fit(classifier, bench.run({"train": BOTH}, RECIPE.model_copy(update=PLAIN), progress="whole"))
+    whole = clone(classifier.state_dict())
+    classifier.load_state_dict(start)
+    monkeypatch.setattr(Classifier, "encode", lambda self, images: (sizes.append(len(images)), encode(self, images))[1])
+    recipe = RECIPE.model_copy(update={**PLAIN, "accumulation": 4})
+    assert fit(classifier, bench.run({"train": BOTH}, recipe, progress="parts")).parts == 4
+    assert max(sizes) == 2
+    for key, tensor in classifier.state_dict().items():
+        torch.testing.assert_close(tensor, whole[key], rtol=1e-4, atol=1e-5)
+
+
 @pytest.fixture
 def small_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """No more than three images fit; the list gets the size of each attempt."""

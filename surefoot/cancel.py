@@ -2,6 +2,7 @@
 
 import _thread
 import time
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -53,7 +54,8 @@ def survive_term(scheduler: type, seconds: float = 1) -> None:
     """Make Snakemake's scheduler end after TERM at whatever moment it arrives, with what it runs in a job of a cluster.
 
     Its own handler takes a lock that the interrupted code may hold, and then waits for itself. A script that is being
-    started while the processes of a job get TERM has missed it, so a job tells its scripts again.
+    started while the processes of a job get TERM has missed it, so what runs the scripts of a job tells them again. (In
+    a job of Slurm that is the Snakemake behind srun; srun itself answers TERM by killing.)
 
     Args:
         seconds: Time between two tellings of a job's scripts.
@@ -65,16 +67,14 @@ def survive_term(scheduler: type, seconds: float = 1) -> None:
     def tell_scripts() -> None:
         while True:
             for process in psutil.Process().children(recursive=True):
-                try:
+                with suppress(psutil.Error):  # it has ended, or is somebody else's
                     process.terminate()
-                except psutil.NoSuchProcess:
-                    continue
             time.sleep(seconds)
 
     def exit_gracefully(self: Any, *_: Any) -> None:
         # threading.Thread starts with locks of its own, which may be held too.
         _thread.start_new_thread(note, (self,))
-        if self.workflow.remote_exec and not hasattr(self, "_tells_scripts"):
+        if self.workflow.remote_exec and self.workflow.local_exec and not hasattr(self, "_tells_scripts"):
             self._tells_scripts = True
             _thread.start_new_thread(tell_scripts, ())
 

@@ -93,7 +93,8 @@ class Recipe(Section):
         1,
         gt=0,
         description="Parts of a batch whose gradients are computed one after another and summed, for less memory: the "
-        "same step up to rounding, but flyp contrasts the images of a part alone, and batch norms see a part.",
+        "same step up to rounding, but flyp contrasts the images of a part alone, and batch norms see a part. Not for "
+        "lbfgs, online adaptation, and the batch on which rgn and snr are measured.",
     )
     epochs: int = Field(10, gt=0, description="Passes over the training images.")
     keep: Literal["last", "best"] = Field(
@@ -127,6 +128,12 @@ class Recipe(Section):
         "multiplies in it. Weights, optimizer, head, terms and all evaluation stay in float32.",
     )
     head: Head = Field(Head(), description="Convention of the classification head.")
+
+    @model_validator(mode="after")
+    def _parts(self) -> "Recipe":
+        if self.accumulation > self.batch_size:
+            raise ValueError(f"accumulation is {self.accumulation}, more parts than batch_size {self.batch_size}")
+        return self
 
 
 class Tpgm(Section):

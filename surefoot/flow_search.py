@@ -90,11 +90,12 @@ class Searches:
         names = [name for name in self.how.spaces if not self.spaces[name].learned]
         for recipe in dict.fromkeys(config.tasks[task].recipe for task in config.run.tasks):
             spaces = [self.spaces[name].under(recipe) for name in names]
-            sizes = [config.resolve(space.method, recipe, space.trial)[1].batch_size for space in spaces]
-            for name, space, size in list(zip(names, spaces, sizes, strict=True))[1:]:
+            recipes = [config.resolve(space.method, recipe, space.trial)[1] for space in spaces]
+            for name, space, own in list(zip(names, spaces, recipes, strict=True))[1:]:
                 keys = [k for k in ("images", "balanced", "trial") if getattr(space, k) != getattr(spaces[0], k)]
-                if size != sizes[0] and "trial" not in keys:
-                    keys.append(f"batch_size ({size}, not {sizes[0]})")
+                for key in ("batch_size", "accumulation") if "trial" not in keys else ():
+                    if (value := getattr(own, key)) != (first := getattr(recipes[0], key)):
+                        keys.append(f"{key} ({value}, not {first})")
                 if keys:
                     found.append(
                         f"under recipe {recipe} spaces.{name} has other {' and '.join(keys)} than spaces.{names[0]}: "

@@ -54,8 +54,9 @@ class Gradients:
                 if self.halve and self.whole:
                     raise NoMemory(
                         f"{self.name}: a step of {images} images does not fit into the memory of the GPU, and with "
-                        f"{self.whole} it cannot be computed in parts: set precision: bfloat16 in the recipe, or lower "
-                        f"batch_size; accumulation computes it in parts all the same, as another objective ({error})"
+                        f"{self.whole} more parts than accumulation ({self.parts}) would be another objective: set "
+                        f"precision: bfloat16 in the recipe, lower batch_size, or raise accumulation if you mean that "
+                        f"({error})"
                     ) from error
                 if not self.halve or self.parts >= images:
                     raise

@@ -67,7 +67,8 @@ def job(snakemake: Any) -> Iterator[None]:
         logger.exception("failed")
         if any(words in str(error).lower() for words in ("out of memory", "not enough memory")):  # GPU, CPU
             hint = (
-                "lower batch_size or evaluation_batch, or set out_of_memory: halve or precision: bfloat16 in the recipe"
+                "lower batch_size or evaluation_batch, raise accumulation, or set out_of_memory: halve or precision: "
+                "bfloat16 in the recipe"
             )
             print(f"\nsurefoot: {error}\n{hint}\n", file=sys.stderr)
             sys.exit(1)

@@ -124,7 +124,8 @@ class Saves:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.progress:
-            signal.signal(signal.SIGTERM, self.before)
+            # A further TERM must not disturb how the process ends.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN if self.asked else self.before)
             if self.asked and kind is None:
                 sys.exit(TERMINATED)
 

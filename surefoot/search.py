@@ -37,7 +37,8 @@ from surefoot.trials import Trial, changes, dimensions_of, read_trials, write_tr
 
 LOWER_IS_BETTER = ("nll", "ece")
 SPENT = ("steps", "images", "seconds", "cpu_seconds")
-TAKES_MEMORY = ("batch_size", "precision")  # dimensions with which a trial can need more memory than the method itself
+# Dimensions with which a trial can need more memory than the method itself.
+TAKES_MEMORY = ("batch_size", "accumulation", "precision")
 BATCH = 256
 
 
@@ -163,7 +164,7 @@ class Arena:
                 return math.nan, f"no memory left on the GPU ({error})"
             raise UserError(
                 f"spaces.{self.space['name']}: trial {number} does not fit into the memory of the GPU; lower "
-                f"batch_size, or use a larger GPU; finished trials are kept ({error})"
+                f"batch_size, raise accumulation, or use a larger GPU; finished trials are kept ({error})"
             ) from error
 
     def train(self, changed: dict[str, Any], number: int, settings: dict[str, Any]) -> None:

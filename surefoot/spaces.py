@@ -61,6 +61,7 @@ class SpaceChanges(Section):
     """What a search does otherwise under a recipe."""
 
     images: int | None = Field(None, gt=1, description="Instead of spaces.<name>.images.")
+    balanced: bool = Field(True, description="Instead of spaces.<name>.balanced.")
     trial: dict[str, Any] = Field({}, description="Instead of spaces.<name>.trial, replaced whole.")
 
 
@@ -117,7 +118,8 @@ class Space(Section):
     )
     recipes: dict[Name, SpaceChanges] = Field(
         default={},
-        description="Per recipe name: images and trial where they differ, so that one run can have several tasks.",
+        description="Per recipe name: images, balanced and trial where they differ, so that one run can have several "
+        "tasks.",
     )
 
     @model_validator(mode="after")

@@ -1,6 +1,9 @@
 """Settings and fixtures that all tests share."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +21,14 @@ from tests.fault_table import (  # noqa: F401
 from tests.tiny import Bench, tiny_data, write_tiny_model
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def keeps_term() -> Iterator[Any]:
+    """The handler of TERM, put back after a test in which a job ends within this process."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield before
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,13 @@
 """Which jobs of a cluster Ctrl-C ends, and how TERM ends one."""
 
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from threading import Lock, Semaphore
-from types import SimpleNamespace
+from threading import Lock
 
 import pytest
-from snakemake.scheduling.job_scheduler import JobScheduler
 
-from surefoot.cancel import cancel_all, survive_term
+from surefoot.cancel import cancel_all
 from tests.workflow.conftest import ROOT
 
 
@@ -83,23 +79,46 @@ def test_a_job_that_is_started_again_is_cancelled(executor: Executor) -> None:
     assert executor.cancelled == ["retried"]
 
 
+# The signal arrives while the thread that handles it holds the lock, which Snakemake's own handler waits for.
+TERM_WITHIN = """
+import signal, time
+from threading import Lock, Semaphore
+from types import SimpleNamespace
+from snakemake.scheduling.job_scheduler import JobScheduler
+from surefoot.cancel import survive_term
+
+if SURVIVES:
+    survive_term(JobScheduler)
+    survive_term(JobScheduler)
+scheduler = object.__new__(JobScheduler)
+scheduler._lock, scheduler._open_jobs, scheduler._user_kill = Lock(), Semaphore(0), None
+scheduler.workflow = SimpleNamespace(remote_exec=False)
+signal.signal(signal.SIGTERM, scheduler.exit_gracefully)
+print("starts", flush=True)
+with scheduler._lock:
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    print(scheduler._user_kill, flush=True)
+print(scheduler._open_jobs.acquire(timeout=10), scheduler._user_kill)
+"""
+
+
 def test_term_is_noted_also_while_snakemake_holds_its_lock() -> None:
-    """Its own handler would wait for the lock forever, because what it interrupts is what has to let go of it."""
-    own = type("Own", (JobScheduler,), {})
-    survive_term(own)
-    survive_term(own)
-    scheduler = object.__new__(own)
-    scheduler._lock, scheduler._open_jobs, scheduler._user_kill = Lock(), Semaphore(0), None
-    scheduler.workflow = SimpleNamespace(remote_exec=False)
-    before = signal.signal(signal.SIGTERM, scheduler.exit_gracefully)
-    try:
-        with scheduler._lock:
-            signal.raise_signal(signal.SIGTERM)
-            time.sleep(0.1)
-            assert scheduler._user_kill is None
-        assert scheduler._open_jobs.acquire(timeout=10) and scheduler._user_kill == "graceful"
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    script = TERM_WITHIN.replace("SURVIVES", "True")
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, text=True, capture_output=True, timeout=60)
+    assert done.stdout.split() == ["starts", "None", "True", "graceful"], done.stderr
+
+
+def test_snakemakes_own_handler_still_waits_for_itself() -> None:
+    """When this fails, Snakemake has mended it, and survive_term need not replace it any more."""
+    script = TERM_WITHIN.replace("SURVIVES", "False")
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, text=True, stdout=subprocess.PIPE) as hangs:
+        try:
+            assert hangs.stdout.readline() == "starts\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                hangs.wait(timeout=3)
+        finally:
+            hangs.kill()
 
 
 STARTS_LATE = """
@@ -108,7 +127,7 @@ from types import SimpleNamespace
 from surefoot.cancel import survive_term
 
 class Scheduler:
-    workflow = SimpleNamespace(remote_exec=REMOTE)
+    workflow = SimpleNamespace(remote_exec=REMOTE, local_exec=LOCAL)
 
     def exit_gracefully(self):
         pass
@@ -116,18 +135,31 @@ class Scheduler:
 survive_term(Scheduler, seconds=0.1)
 signal.signal(signal.SIGTERM, Scheduler().exit_gracefully)
 signal.raise_signal(signal.SIGTERM)
-started = subprocess.Popen(["sleep", "60"])
+started = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 try:
     print(started.wait(timeout=TIMEOUT))
 except subprocess.TimeoutExpired:
     print("runs on")
+finally:
     started.kill()
 """
 
 
-@pytest.mark.parametrize(("remote", "timeout", "end"), [(True, 30, "-15"), (False, 1, "runs on")])
-def test_only_a_job_of_a_cluster_tells_what_it_starts_after_term(remote: bool, timeout: int, end: str) -> None:
+@pytest.mark.parametrize(
+    ("remote", "local", "timeout", "end"),
+    [
+        (True, True, 30, "-15"),
+        (True, False, 1, "runs on"),  # a job of Slurm, around srun, which kills at once
+        (False, True, 1, "runs on"),
+        (False, False, 1, "runs on"),
+    ],
+)
+def test_only_what_runs_the_scripts_of_a_clusters_job_tells_them_after_term(
+    remote: bool, local: bool, timeout: int, end: str
+) -> None:
     """Of a run on this machine TERM lets the scripts finish, as Snakemake's users know it."""
-    script = STARTS_LATE.replace("REMOTE", str(remote)).replace("TIMEOUT", str(timeout))
+    script = STARTS_LATE
+    for name, value in {"REMOTE": remote, "LOCAL": local, "TIMEOUT": timeout}.items():
+        script = script.replace(name, str(value))
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, text=True, capture_output=True, timeout=60)
     assert done.stdout.strip() == end, done.stderr

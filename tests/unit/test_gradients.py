@@ -7,6 +7,7 @@ from surefoot.clip import Classifier
 from surefoot.files import UserError
 from surefoot.gradients import Gradients
 from surefoot.objective import MIXES_IMAGES, TERMS, Context, Objective
+from surefoot.references import References
 from surefoot.train import fit
 from surefoot.weights import Weights
 from tests.tiny import RECIPE, Bench, clone
@@ -72,6 +73,30 @@ def test_accumulation_is_the_same_step_and_contrasts_within_its_parts(classifier
         lambda p: Context(classifier, x[p], labels[p], 0, weights.trained, run.references, 3, first=p.start), 8
     )
     assert float(loss) == pytest.approx(sum(by_hand).item() / 2, rel=1e-5)
+
+
+def test_captions_of_a_run_are_those_of_the_whole_batch(
+    classifier: Classifier, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, caption_tokens = clone(classifier.state_dict()), References.caption_tokens
+    seen: dict[int, list[torch.Tensor]] = {}
+
+    def kept(self: References, labels: torch.Tensor, step: int, first: int = 0) -> torch.Tensor:
+        seen.setdefault(step, []).append(caption_tokens(self, labels, step, first))
+        return seen[step][-1]
+
+    monkeypatch.setattr(References, "caption_tokens", kept)
+    found = []
+    for accumulation in (1, 4):
+        classifier.load_state_dict(start)
+        recipe = RECIPE.model_copy(update={**PLAIN, "accumulation": accumulation})
+        training = {"train": [*BOTH, "text"], "objective": {"flyp": 1.0}}
+        fit(classifier, bench.run(training, recipe, progress=f"{accumulation}"))
+        found.append({step: torch.cat(parts) for step, parts in seen.items()})
+        assert max(len(parts) for parts in seen.values()) == accumulation
+        seen.clear()
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(tokens, found[1][step]) for step, tokens in found[0].items())
 
 
 def test_a_recipe_asks_for_accumulation(classifier: Classifier, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +194,9 @@ def test_what_compares_images_is_never_halved(
     training = {"train": BOTH, "objective": {"ce": 1.0} | ({"flyp": 1.0} if why == "flyp" else {})}
     if why == "batch norm":
         classifier.image.add_module("norm", torch.nn.BatchNorm2d(3))
-    with pytest.raises(UserError, match=f"with {why} it cannot be computed in parts: set precision: bfloat16") as told:
+    with pytest.raises(
+        UserError, match=rf"with {why} more parts than accumulation \(1\) would be another objective: set precision"
+    ) as told:
         fit(classifier, bench.run(training, HALVE))
     said(str(told.value))
 

@@ -290,6 +290,7 @@ def named_as_a_method(raw: dict) -> None:
         (put("recipes", "emoji", "steps", value=0), ["recipes.emoji.steps: Input should be greater than 0"]),
         (put("recipes", "emoji", "batches", value="draw"), ["recipes.emoji.batches: ", "did you mean 'draws'?"]),
         (put("recipes", "emoji", "warmup_share", value=2), ["recipes.emoji.warmup_share: Input should be less than"]),
+        (put("recipes", "emoji", "accumulation", value=1024), ["recipes.emoji", "1024, more parts than batch_size 64"]),
         (put("methods", "ft", "decays", value={"haed": 1}), ["methods.ft.decays", "did you mean 'head'?"]),
         (put("methods", "ft", "objective", value={"ce": 0}), ["methods.ft.objective: every weight is 0"]),
         (put("methods", "ft", "options", value={"distances": "lives"}), ["options.distances", "did you mean 'live'?"]),

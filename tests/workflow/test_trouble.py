@@ -151,10 +151,10 @@ def hit_in_training(folder: Path, stdout: int = subprocess.DEVNULL) -> subproces
         stderr=subprocess.STDOUT,
         text=True,
     )
-    for _ in range(600):
+    for _ in range(6000):
         if state.exists() or running.poll() is not None:
             break
-        time.sleep(0.1)
+        time.sleep(0.01)  # all seeds together train for about a second
     assert running.poll() is None, "training ended before it could be hit"
     return running
 
@@ -211,9 +211,9 @@ def test_a_job_outlives_snakemake_without_a_second_writer(smoke: Path, after_smo
         assert any((after_smoke / ".snakemake/locks").iterdir()), "the lock is gone although a job lives"
     finally:
         for job in jobs:
-            os.kill(job, signal.SIGCONT)
             if orphan == "stopped":
-                os.kill(job, signal.SIGTERM)
+                os.kill(job, signal.SIGTERM)  # waits for the job to go on, which cannot end before
+            os.kill(job, signal.SIGCONT)
     for _ in range(1200):
         if not holders(after_smoke):
             break

@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from surefoot.files import UserError
 from surefoot.provenance import Job, manifested
+from surefoot.resume import leave
 
 
 @contextmanager
@@ -76,12 +76,6 @@ def job(snakemake: Any) -> Iterator[None]:
     finally:
         gc.freeze()
     logger.info("done in %.1f s, process %d", time.monotonic() - start, os.getpid())
-
-
-def leave(number: int, frame: FrameType | None) -> None:
-    """End after TERM; a second one, which batch systems and Snakemake's jobs send, does not disturb that."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(143)
 
 
 def paths(files: str | list[str]) -> list[Path]:

@@ -103,6 +103,15 @@ def _is_whole(path: Path) -> bool:
         return file.read() == digest.digest()
 
 
+def leave(*_: Any) -> None:
+    """End the process after TERM; a further one, which batch systems and Snakemake's jobs send, does not disturb that.
+
+    Raises SystemExit.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(TERMINATED)
+
+
 class Saves:
     """Saves the state of a loop now and then, and at once when TERM arrives; then the process ends.
 
@@ -124,10 +133,9 @@ class Saves:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.progress:
-            # A further TERM must not disturb how the process ends.
             signal.signal(signal.SIGTERM, signal.SIG_IGN if self.asked else self.before)
             if self.asked and kind is None:
-                sys.exit(TERMINATED)
+                leave()
 
     def after_step(self, state: Callable[[], dict[str, Any]], last: bool = False) -> None:
         """Save if it is time, if the loop is at its end, or if the process must go; then raises SystemExit."""

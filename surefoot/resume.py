@@ -134,7 +134,7 @@ class Saves:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.progress:
             signal.signal(signal.SIGTERM, signal.SIG_IGN if self.asked else self.before)
-            if self.asked and kind is None:
+            if self.asked and (kind is None or issubclass(kind, Exception)):  # nobody may go on with the next run
                 leave()
 
     def after_step(self, state: Callable[[], dict[str, Any]], last: bool = False) -> None:

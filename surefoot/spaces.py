@@ -58,10 +58,11 @@ class Dimension(Section):
 
 
 class SpaceChanges(Section):
-    """What a search does otherwise under a recipe."""
+    """What a search does otherwise under a recipe; what is not given stays that of spaces.<name>."""
 
     images: int | None = Field(None, gt=1, description="Instead of spaces.<name>.images.")
     balanced: bool = Field(True, description="Instead of spaces.<name>.balanced.")
+    metric: MetricName | None = Field(None, description="Instead of spaces.<name>.metric.")
     trial: dict[str, Any] = Field({}, description="Instead of spaces.<name>.trial, replaced whole.")
 
 
@@ -118,8 +119,7 @@ class Space(Section):
     )
     recipes: dict[Name, SpaceChanges] = Field(
         default={},
-        description="Per recipe name: images, balanced and trial where they differ, so that one run can have several "
-        "tasks.",
+        description="Per recipe name: what differs there, so that one run can have several tasks.",
     )
 
     @model_validator(mode="after")

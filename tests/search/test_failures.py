@@ -76,7 +76,7 @@ def test_a_part_that_the_model_lacks_is_a_mistake_in_the_config_and_no_bad_trial
         enter(entry(dimensions={key: {"low": 0, "high": 9}})).run(0, {key: 1.0})
 
 
-@pytest.mark.parametrize("key", ["batch_size", "learning_rate"])
+@pytest.mark.parametrize("key", ["batch_size", "accumulation", "learning_rate"])
 @pytest.mark.parametrize(("training", "how"), [(TUNE, "stop"), (BOTH, "halve")])
 def test_a_trial_that_asks_for_too_large_a_batch_fails_by_itself(
     enter: Enter, monkeypatch: pytest.MonkeyPatch, key: str, training: dict, how: str
@@ -85,7 +85,7 @@ def test_a_trial_that_asks_for_too_large_a_batch_fails_by_itself(
     arena = enter(entry(training, {"out_of_memory": how}, dimensions={key: {"choices": [1, 2]}}))
     full = torch.OutOfMemoryError("CUDA out of memory")
     monkeypatch.setattr(gradients.Gradients, "_in_parts", lambda *_: (_ for _ in ()).throw(full))
-    if key == "batch_size":
+    if key != "learning_rate":
         reason = arena.run(0, {key: 2})["reason"]
         assert reason.startswith("no memory left on the GPU (") and "CUDA out of memory" in reason
     else:

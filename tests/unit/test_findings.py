@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -63,6 +64,21 @@ def test_all_rows_are_seen() -> None:
 @pytest.mark.parametrize(("said", "found"), CASES)
 def test_a_cell_is_that_of_its_row(said: str, found: str) -> None:
     assert said == found
+
+
+def test_short_and_full_runs_of_the_winners_score_as_said() -> None:
+    records = Path(__file__).parents[1] / "golden/emoji_autoft/records"
+    text, scores = re.sub(r"\s+", " ", TEXT), {}
+    for space in ("autoft", "autoft-random", "l2-sp-searched", "flyp-searched", "ft-searched"):
+        searches = [pd.read_parquet(path) for path in records.glob(f"search/*/*/{space}/*/trials.parquet")]
+        short = sum(trials["score"].max() for trials in searches) / len(searches)
+        every = pd.read_parquet(records / f"evaluate/emoji-style/emoji-clip/{space}/metrics.parquet")
+        where = {"eval_set": "ood_val", "metric": "mean_per_class", "space": "weights", "alpha": 1.0}
+        full = every[(every[list(where)] == pd.Series(where)).all(axis=1)]["value"]
+        assert len(searches) == len(full) == 6
+        scores[space] = f"{short:.1f} and {full.mean():.1f}"
+    named = zip(("AutoFT", "random search", "L2-SP", "FLYP", "FT"), scores.values(), strict=True)
+    assert all(f"{name} {score}" in text for name, score in named), scores
 
 
 def test_every_value_with_an_interval_stands_in_a_table() -> None:

@@ -92,9 +92,24 @@ def test_spaces_of_other_budgets_are_named() -> None:
     more = plan.config.search.model_copy(update={"spaces": ["autoft", "autoft-random", "ft-searched"]})
     lines = Searches(Plan(plan.config.model_copy(update={"search": more}))).unequal_budgets()
     assert len(lines) == 2 and all("spaces.autoft-random has other images and " in line for line in lines)
+    raw = raw_config()
+    raw["search"]["spaces"] = ["autoft", "ft-searched"]
+    raw["methods"]["ft"].setdefault("recipes", {}).setdefault("emoji", {})["accumulation"] = 2
+    assert "has other accumulation (2, not 1) than spaces.autoft" in "".join(
+        Searches(Plan(parse_config(raw))).unequal_budgets()
+    )
     lines = Searches(plan_of("emoji_autoft")).unequal_budgets()
     assert "under recipe emoji spaces.autoft-few has other images than spaces.autoft: " in "\n".join(lines)
     assert not [line for line in lines if "-searched" in line or "-id" in line]
+
+
+def test_a_space_scores_trials_otherwise_under_a_recipe() -> None:
+    searches = Searches(plan_of("autoft_transfer"))
+    entries = {
+        task: searches.space_entry(SimpleNamespace(task=task, space="autoft")) for task in ("cars", "flowers102")
+    }
+    how = {task: [entry[key] for key in ("images", "balanced", "metric")] for task, entry in entries.items()}
+    assert how == {"cars": [200, True, "top1"], "flowers102": [400, False, "nll"]}
 
 
 def test_only_tasks_with_folds_ask_for_equally_many_searches_on_each() -> None:

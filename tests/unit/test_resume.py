@@ -11,6 +11,7 @@ import torch
 from surefoot import resume
 from surefoot.files import UserError
 from surefoot.resume import Resumable, Saves, fingerprint
+from surefoot.train import NotFinite
 
 
 def test_the_same_job_finds_its_state(tmp_path: Path) -> None:
@@ -132,7 +133,15 @@ def test_term_between_two_steps_is_not_lost(tmp_path: Path, keeps_term: None) ->
         saves.after_step(lambda: {"step": 1}, last=True)
         os.kill(os.getpid(), signal.SIGTERM)
     assert progress.load("a.pt") == {"step": 1}
-    os.kill(os.getpid(), signal.SIGTERM)  # the process is ending, and nothing disturbs that
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN  # the process is ending, and nothing disturbs that
+
+
+def test_after_term_no_error_of_one_run_lets_the_next_begin(tmp_path: Path, keeps_term: None) -> None:
+    """Adaptation goes on with the next rate after one whose loss is not finite."""
+    with pytest.raises(SystemExit) as stop, Saves(Resumable(tmp_path / "s", "job"), "a.pt"):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise NotFinite("the loss is nan")
+    assert stop.value.code == 143
 
 
 def test_what_saves_nothing_leaves_term_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,7 +136,10 @@ def test_nan_loss_is_named(after_smoke: Path, said) -> None:
 
 
 def hit_in_training(folder: Path, stdout: int = subprocess.DEVNULL) -> subprocess.Popen:
-    """A live Snakemake process, leader of a group with its job, that is in the middle of training."""
+    """A Snakemake process, leader of a group with its job, in the middle of training, where SIGSTOP holds them both.
+
+    All seeds together train for about a second, so beside other work they would end before a test has looked at them.
+    """
     # Everything downstream of training is to be made again.
     for part in ("finetune/emoji-smoke", "evaluate", "tables", "figures"):
         for path in sorted((folder / "results" / part).rglob("*.*"), reverse=True):
@@ -154,8 +157,9 @@ def hit_in_training(folder: Path, stdout: int = subprocess.DEVNULL) -> subproces
     for _ in range(6000):
         if state.exists() or running.poll() is not None:
             break
-        time.sleep(0.01)  # all seeds together train for about a second
+        time.sleep(0.01)
     assert running.poll() is None, "training ended before it could be hit"
+    os.killpg(running.pid, signal.SIGSTOP)
     return running
 
 
@@ -184,6 +188,7 @@ def assert_goes_on(smoke: Path, folder: Path, whole: bool) -> None:
 def test_killed_run_goes_on_and_ends_with_the_same_bytes(smoke: Path, after_smoke: Path, kind: signal.Signals) -> None:
     running = hit_in_training(after_smoke)
     os.killpg(running.pid, kind)
+    os.killpg(running.pid, signal.SIGCONT)
     running.wait(timeout=60)
     assert not (after_smoke / FINETUNE / "seed-2/weights.safetensors").exists()
     assert unlock(after_smoke).returncode == 0
@@ -200,8 +205,6 @@ def test_a_job_outlives_snakemake_without_a_second_writer(smoke: Path, after_smo
     running = hit_in_training(after_smoke)
     jobs = set(holders(after_smoke)) - {running.pid}
     assert jobs, "no job process to be orphaned"
-    for job in jobs:
-        os.kill(job, signal.SIGSTOP)  # so that it lives for as long as the test needs it
     running.kill()
     running.wait(timeout=60)
     try:
@@ -228,6 +231,7 @@ def test_a_killed_job_is_reported_and_a_rerun_goes_on(smoke: Path, after_smoke: 
     running = hit_in_training(after_smoke, stdout=subprocess.PIPE)
     for job in set(holders(after_smoke)) - {running.pid}:
         os.kill(job, signal.SIGKILL)
+    os.killpg(running.pid, signal.SIGCONT)
     out, _ = running.communicate(timeout=60)
     assert running.returncode != 0
     assert "Error in rule finetune" in out and "results/logs/finetune/emoji-smoke/emoji-clip/ft/seeds.log" in out
@@ -237,11 +241,10 @@ def test_a_killed_job_is_reported_and_a_rerun_goes_on(smoke: Path, after_smoke: 
 @pytest.mark.fault("interruption", "a second run is started in the same folder", "refused; the first is not disturbed")
 def test_a_second_run_in_the_same_folder_is_refused(smoke: Path, after_smoke: Path, said) -> None:
     running = hit_in_training(after_smoke)
-    running.send_signal(signal.SIGSTOP)  # so that it cannot end before the second looks
     try:
         done = snakemake(after_smoke, "--cores", "1", "--forceall", *SMOKE, check=False)
     finally:
-        running.send_signal(signal.SIGCONT)
+        os.killpg(running.pid, signal.SIGCONT)
     assert done.returncode != 0 and "Directory cannot be locked" in done.stdout
     said(next(line for line in done.stdout.splitlines() if "Directory cannot be locked" in line))
     assert running.wait(timeout=300) == 0

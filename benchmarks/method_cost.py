@@ -24,10 +24,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from surefoot.clip import Classifier, Preprocess  # noqa: E402
-from surefoot.config import Config, Head, parse_config  # noqa: E402
+from surefoot.config import Config, parse_config  # noqa: E402
 from surefoot.data import Examples  # noqa: E402
 from surefoot.device import pick_device  # noqa: E402
 from surefoot.finetune import start_classifier  # noqa: E402
+from surefoot.method_entries import Head  # noqa: E402
 from surefoot.references import References  # noqa: E402
 from surefoot.resume import Resumable  # noqa: E402
 from surefoot.splits import Split  # noqa: E402

@@ -32,15 +32,17 @@ sys.path.insert(0, str(ROOT))
 
 from surefoot.budget import Size, estimate, flops_per_image, size_of, told  # noqa: E402
 from surefoot.clip import CONFIG, WEIGHTS, Preprocess, zero_shot_classifier  # noqa: E402
-from surefoot.config import Config, Model, Recipe, Training, parse_config  # noqa: E402
+from surefoot.config import Config, parse_config  # noqa: E402
 from surefoot.data import Data  # noqa: E402
 from surefoot.device import pick_device  # noqa: E402
 from surefoot.evaluate import Line, score  # noqa: E402
 from surefoot.experiments_page import plans  # noqa: E402
 from surefoot.flow_search import Searches  # noqa: E402
 from surefoot.images import Crops  # noqa: E402
+from surefoot.method_entries import Recipe, Training  # noqa: E402
 from surefoot.prepare import prepare_files  # noqa: E402
 from surefoot.references import References  # noqa: E402
+from surefoot.run_entries import Model  # noqa: E402
 from surefoot.tasks import EvalSet, Part, Task  # noqa: E402
 from surefoot.tasks.benchmarks import Prepared, selector  # noqa: E402
 from surefoot.train import Run, fit  # noqa: E402

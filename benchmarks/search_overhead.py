@@ -28,10 +28,11 @@ from torch.utils.data import DataLoader, Dataset
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from surefoot.config import changed, parse_config  # noqa: E402
+from surefoot.config import parse_config  # noqa: E402
 from surefoot.data import Data, Examples, split_folders  # noqa: E402
 from surefoot.flow import Plan  # noqa: E402
 from surefoot.flow_search import Searches  # noqa: E402
+from surefoot.method_entries import changed  # noqa: E402
 from surefoot.objective import Context, Objective  # noqa: E402
 from surefoot.proposals import propose  # noqa: E402
 from surefoot.search import BATCH, Arena  # noqa: E402

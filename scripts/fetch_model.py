@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surefoot import config
 from surefoot.job import job
 from surefoot.models import fetch_model
+from surefoot.run_entries import Model
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -13,4 +13,4 @@ if TYPE_CHECKING:
 
 if "snakemake" in globals():
     with job(snakemake):
-        fetch_model(config.Model.model_validate(snakemake.params.source), Path(snakemake.output.model))
+        fetch_model(Model.model_validate(snakemake.params.source), Path(snakemake.output.model))

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surefoot import config
 from surefoot.clip import load_state
 from surefoot.data import Data, split_folders
 from surefoot.device import use_cpu
@@ -11,6 +10,7 @@ from surefoot.files import atomic, read_json
 from surefoot.job import job
 from surefoot.model_card import draws, fine_tuning_gain, model_card, zero_shot_by_style
 from surefoot.results import read_records
+from surefoot.run_entries import Bootstrap
 from surefoot.tasks import load_task
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if "snakemake" in globals():
     with job(snakemake):
         use_cpu()
         given, model = snakemake.params, Path(snakemake.input.model)
-        bootstrap = config.Bootstrap.model_validate(given.bootstrap)
+        bootstrap = Bootstrap.model_validate(given.bootstrap)
         data = Data(load_task(given.task), split_folders(snakemake.input.splits))
         scores = zero_shot_by_style(model, load_state(Path(snakemake.input.head)), data, bootstrap)
         metrics, predictions = map(read_records, (snakemake.input.metrics, snakemake.input.predictions))

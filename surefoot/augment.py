@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from surefoot.config import Augmentation
+from surefoot.method_entries import Augmentation
 
 
 def augment(images: torch.Tensor, how: Augmentation, stream: torch.Generator) -> torch.Tensor:

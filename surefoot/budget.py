@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from surefoot import config
 from surefoot.flow import PUBLISHED, Plan
 from surefoot.flow_search import Searches
+from surefoot.method_entries import Augmentation, Training
 from surefoot.names import ON_IMAGES
+from surefoot.run_entries import Model
 from surefoot.sources import Source
 from surefoot.task_entries import AnyTask
 from surefoot.tasks import Part, Target, Task, family
@@ -46,7 +47,7 @@ TOWERS = {"resnet50": (8.2e9, 25.6e6, 224), "resnet26": (0.11e9, 0.37e6, 32)}
 
 
 @cache
-def size_of(model: config.Model) -> Size | None:
+def size_of(model: Model) -> Size | None:
     """Size of a CLIP with a vision transformer, or of a tower; None for other architectures."""
     if model.tower:
         flops, parameters, side = TOWERS[model.tower]
@@ -71,7 +72,7 @@ def size_of(model: config.Model) -> Size | None:
     return Size(image_flops + 2 * tokens * embedding, text_flops, parameters, side)
 
 
-def flops_per_image(size: Size, training: config.Training, augmented: bool) -> float:
+def flops_per_image(size: Size, training: Training, augmented: bool) -> float:
     """FLOPs that training spends on an image in a step: forward and backward, and what the terms ask for.
 
     A frozen tower without augmentation encodes an image once, which counts as nothing beside an epoch.
@@ -210,7 +211,7 @@ def _training(plan: Plan, method: str, recipe: str, counts: Counts, size: Size) 
     training, how = plan.config.resolve(method, recipe)
     images = how.steps * how.batch_size if how.steps else how.epochs * counts.train * training.share
     once = size.image_flops * counts.train if training.train == ["head"] else 0.0
-    return once + images * flops_per_image(size, training, how.augmentation != config.Augmentation())
+    return once + images * flops_per_image(size, training, how.augmentation != Augmentation())
 
 
 def _add_runs(found: Budget, searches: Searches, counts: Counts, size: Size) -> None:

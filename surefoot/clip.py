@@ -20,8 +20,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from surefoot import config
 from surefoot.files import UserError, atomic, digest_of, read_json
+from surefoot.method_entries import TEXT_TERMS, Head
+from surefoot.mistakes import suggestion
 from surefoot.names import CONFIG, MERGES, SOURCE, WEIGHTS
 from surefoot.resnet import TOWERS
 from surefoot.seeds import derive
@@ -52,7 +53,7 @@ def tower_of(folder: Path) -> str | None:
     """Which image tower a model folder holds; None for a CLIP. Raises UserError for an unknown one."""
     tower = read_json(folder / CONFIG).get("tower")
     if tower is not None and tower not in TOWERS:
-        raise UserError(f"{folder / CONFIG}: unknown tower {tower!r}{config.suggestion(tower, TOWERS)}")
+        raise UserError(f"{folder / CONFIG}: unknown tower {tower!r}{suggestion(tower, TOWERS)}")
     return tower
 
 
@@ -65,7 +66,7 @@ def load_clip(folder: Path) -> open_clip.CLIP:
     if tower := tower_of(folder):
         raise UserError(
             f"model {folder.name} is the image tower {tower} and has no text tower; what needs one "
-            f"({', '.join(config.TEXT_TERMS)}, train: [text], export) works with CLIP models only"
+            f"({', '.join(TEXT_TERMS)}, train: [text], export) works with CLIP models only"
         )
     try:
         return open_clip.create_model(f"local-dir:{folder}", precision="fp32", device="cpu").eval()
@@ -193,24 +194,24 @@ class Classifier(nn.Module):
         return torch.cat([self.classify(self.encode(part)) for part in parts])
 
 
-def in_convention(head: State, convention: config.Head) -> State:
+def in_convention(head: State, convention: Head) -> State:
     """A zero-shot head ('weight' of unit rows, 'logit_scale') in another convention; the logits stay the same."""
     scale = head["logit_scale"]
     found = {"weight": head["weight"] * scale.exp()} if convention.scaled else dict(head)
     return found | ({"bias": torch.zeros(len(head["weight"]))} if convention.bias else {})
 
 
-def convention_of(names: Container[str]) -> config.Head:
+def convention_of(names: Container[str]) -> Head:
     """The convention in which a classifier was trained, from the names of its tensors (a state holds them too)."""
-    return config.Head(scaled="logit_scale" not in names, bias="head.bias" in names)
+    return Head(scaled="logit_scale" not in names, bias="head.bias" in names)
 
 
-def zero_shot_classifier(folder: Path, head: State, convention: config.Head | None = None) -> Classifier:
+def zero_shot_classifier(folder: Path, head: State, convention: Head | None = None) -> Classifier:
     """The classifier of a model folder with its zero-shot head, in evaluation mode: the start of every method."""
-    return Classifier(load_image_tower(folder), in_convention(head, convention or config.Head())).eval()
+    return Classifier(load_image_tower(folder), in_convention(head, convention or Head())).eval()
 
 
-def random_classifier(folder: Path, head: State, convention: config.Head, seed: int) -> Classifier:
+def random_classifier(folder: Path, head: State, convention: Head, seed: int) -> Classifier:
     """The same architecture with random weights and a head of random unit rows."""
     model, tower = read_json(folder / CONFIG)["model_cfg"], tower_of(folder)
     with torch.random.fork_rng():  # the constructors know no other generator

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from surefoot.method_entries import TEXT_TERMS, Training, changed
 from surefoot.mistakes import suggestion
 from surefoot.spaces import Dimension
 
@@ -149,8 +150,6 @@ def _run(config: "Config") -> Iterator[str]:
 
 def _arms(config: "Config") -> Iterator[str]:
     """An arm adapts a source model, so it has no start of its own; online it follows MEMO's loss alone."""
-    from surefoot.config import Training
-
     start = {"base": None, "tpgm": None, "start": "zero-shot", "share": 1}
     loss = {"objective": Training().objective, "rates": "one", "ema": None}
     for section, ignored in (("surgical", start), ("online", start | loss)):
@@ -175,8 +174,6 @@ def _ends(dimension: "float | Dimension") -> list[Any]:
 
 def _searches(config: "Config") -> Iterator[str]:
     """Every end of every range must mean something, in the trials and in the final run."""
-    from surefoot.config import changed
-
     search = config.search
     for name in search.spaces:
         if name in config.methods:
@@ -243,8 +240,6 @@ def _learned_elsewhere(config: "Config", name: str) -> Iterator[str]:
 
 
 def _text_towers(config: "Config") -> Iterator[str]:
-    from surefoot.config import TEXT_TERMS
-
     run, surgical, online, tasks = config.run, config.surgical, config.online, config.tasks
     pairs = [(method, tasks[task].recipe) for task in run.tasks for method in (*run.methods, *run.baselines)]
     if surgical.tasks:

@@ -43,7 +43,7 @@ methods:
 """
 
 INTRO = f"""\
-<!-- Made by `{REMAKE}`; edit surefoot/config.py or surefoot/docs.py instead. -->
+<!-- Made by `{REMAKE}`; edit the models behind surefoot/config.py, or surefoot/docs.py, instead. -->
 # Configuration
 
 `config.yaml` is the default run and is always read first. An **experiment** is a file that holds only what differs:
@@ -73,7 +73,7 @@ with the command above:
 {EXAMPLE}```
 
 Its numbers appear in every table and figure beside those of the other methods. A new loss is a function of a few lines
-in `surefoot/objective.py`, and its name in `surefoot/config.py`.
+in `surefoot/objective.py`, and its name in `surefoot/method_entries.py`.
 
 `snakemake --cores all tune` tries the settings under `grids` of every method of the run, the same number for each, and
 writes `results/tables/tuning.md` with their values on validation images; what you take from it goes under `recipes`.

@@ -17,11 +17,11 @@ from tqdm import tqdm
 from surefoot import metrics
 from surefoot.augment import change, draws
 from surefoot.clip import Classifier, Preprocess, State, convention_of, load_state, tensor_names, zero_shot_classifier
-from surefoot.config import Augmentation
 from surefoot.data import Data, Examples
 from surefoot.device import pick_device
 from surefoot.files import write_json, write_parquet
 from surefoot.interpolate import check_alike, interpolate
+from surefoot.method_entries import Augmentation
 from surefoot.names import prediction_column
 from surefoot.records import load_trained, metered, run_digest
 from surefoot.seeds import torch_stream

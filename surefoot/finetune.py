@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from surefoot import config
 from surefoot.clip import (
     WEIGHTS,
     Classifier,
@@ -21,6 +20,7 @@ from surefoot.clip import (
 from surefoot.data import Data
 from surefoot.device import pick_device
 from surefoot.files import UserError, digest_of, write_json
+from surefoot.method_entries import Head, Recipe, Training
 from surefoot.metrics import accuracy
 from surefoot.passes import predict
 from surefoot.probe import solve
@@ -33,7 +33,7 @@ from surefoot.train import History, Run, fit
 
 
 def start_classifier(
-    model: Path, head: State, training: config.Training, convention: config.Head, base: Path | None, seed: int
+    model: Path, head: State, training: Training, convention: Head, base: Path | None, seed: int
 ) -> Classifier:
     """The first weights of a method: zero-shot, random, or those that another method ended with.
 
@@ -62,8 +62,8 @@ class Bench:
     def run(self, base: Path | None, seed: int, progress: Resumable, quiet: bool = False, mark: str = "") -> "Trained":
         """Train under one seed, from the weights of the base where the method has one; `mark` tells runs apart."""
         device, name, data = pick_device(), f"{self.method['name']} seed {seed}{mark}", self.data
-        recipe = config.Recipe.model_validate(self.method["recipe"])
-        training = config.Training.model_validate(self.method["training"])
+        recipe = Recipe.model_validate(self.method["recipe"])
+        training = Training.model_validate(self.method["training"])
         zero_shot, preprocess = load_state(self.head), Preprocess.of(self.model)
         classifier = start_classifier(self.model, zero_shot, training, recipe.head, base, seed).to(device)
         data.check_transform(preprocess.size, self.model)

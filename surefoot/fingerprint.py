@@ -13,7 +13,7 @@ from surefoot.files import UserError, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 # What a user can write reaches a job as params, so a new key or method must not rerun what does not use it.
-LEFT_OUT = {f"surefoot/{name}.py" for name in ("config", "run_entries", "spaces", "task_entries")}
+LEFT_OUT = {f"surefoot/{name}.py" for name in ("config", "method_entries", "run_entries", "spaces", "task_entries")}
 # What modules came to, by the digest of their text: to parse all of them takes as long as to plan a run.
 KNOWN = Path(".snakemake", "surefoot_modules.json")
 _used: dict[str, list] = {}

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from surefoot import config
 from surefoot.files import UserError
 from surefoot.meets import check_shared, measured
+from surefoot.mistakes import suggestion
 from surefoot.published import Published, load_published, published_files
 from surefoot.tasks import Task, build_task, family
 from surefoot.tasks.emoji_names import STYLES
@@ -263,7 +264,7 @@ class Plan:
             return []
         known = family(name).SPLITS
         if wildcards.split not in known:
-            near = config.suggestion(wildcards.split, known)
+            near = suggestion(wildcards.split, known)
             raise UserError(f"data set {wildcards.dataset} has no split {wildcards.split!r}{near}")
         return [f"results/raw/{known[wildcards.split].source}/source.json"]
 
@@ -274,7 +275,7 @@ class Plan:
     def _families_of(self, source: str) -> list[str]:
         known = {found for name in PUBLISHED for found in family(name).SOURCES}
         if source not in known:
-            raise UserError(f"unknown data set {source!r}{config.suggestion(source, known)}")
+            raise UserError(f"unknown data set {source!r}{suggestion(source, known)}")
         return [name for name in PUBLISHED if source in family(name).SOURCES]
 
     def source_entry(self, wildcards: Any) -> dict[str, Any]:

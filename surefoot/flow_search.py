@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from surefoot.config import changed
 from surefoot.files import UserError
 from surefoot.flow import Plan
+from surefoot.method_entries import changed
 from surefoot.spaces import SEARCH_SEEDS, Search, Space, dumped
 
 FOLDER = "results/search/{task}/{model}/{space}/search-{search_seed}"

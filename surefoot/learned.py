@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
-from surefoot import config
 from surefoot.files import UserError, atomic
+from surefoot.method_entries import changed
 
 
 def read_objective(path: Path) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def learned_entry(space: dict[str, Any], objective: dict[str, Any]) -> dict[str,
     own = dict(objective["changes"])
     seed = own.pop("seed", None)
     try:
-        training, recipe = config.changed(
+        training, recipe = changed(
             space["training"], space["recipe"], {**space["final"], **own}, f"spaces.{space['name']}"
         )
     except ValueError as error:

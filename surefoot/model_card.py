@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from surefoot import config
 from surefoot.clip import WEIGHTS, Preprocess, State, load_clip, zero_shot_classifier
 from surefoot.data import Data
 from surefoot.files import sha256
 from surefoot.intervals import Resampler, interval
 from surefoot.names import prediction_column
 from surefoot.passes import predict
+from surefoot.run_entries import Bootstrap
 from surefoot.tasks import Part
 from surefoot.tasks.emoji import LICENCES
 from surefoot.tasks.emoji_captions import PLAIN_WORDS, STYLE_WORDS
@@ -30,7 +30,7 @@ FOLDS = (0, 1, 2)
 BAR_MEAN, BAR_STYLE = 45.0, 36.0
 
 
-def zero_shot_by_style(model: Path, head: State, data: Data, bootstrap: config.Bootstrap) -> pd.DataFrame:
+def zero_shot_by_style(model: Path, head: State, data: Data, bootstrap: Bootstrap) -> pd.DataFrame:
     """Zero-shot mean per class on validation concepts, per style and for parts of them, with intervals.
 
     Rows: style, part ('all', 'class word in captions', …), value, low, high, images; values are means over the folds.
@@ -75,7 +75,7 @@ def zero_shot_by_style(model: Path, head: State, data: Data, bootstrap: config.B
     return pd.DataFrame(rows, columns=["style", "part", "value", "low", "high"])
 
 
-def fine_tuning_gain(metrics: pd.DataFrame, predictions: pd.DataFrame, bootstrap: config.Bootstrap) -> tuple:
+def fine_tuning_gain(metrics: pd.DataFrame, predictions: pd.DataFrame, bootstrap: Bootstrap) -> tuple:
     """Fine-tuned minus zero-shot on id_val, in points of mean per class, with a paired interval."""
     resampler = Resampler(predictions["cluster"], predictions["label"], bootstrap.draws, bootstrap.seed)
     gains = []

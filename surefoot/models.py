@@ -7,16 +7,17 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surefoot import config
 from surefoot.files import UserError, atomic, read_json, sha256, write_json
+from surefoot.mistakes import suggestion
 from surefoot.names import CONFIG, MERGES, SOURCE, WEIGHTS
+from surefoot.run_entries import Model
 from surefoot.seeds import derive
 
 if TYPE_CHECKING:
     from surefoot.clip import State
 
 
-def fetch_model(source: config.Model, folder: Path) -> None:
+def fetch_model(source: Model, folder: Path) -> None:
     """Make a model folder: open_clip config, weights as safetensors, and `source.json` with origin and digest.
 
     Raises UserError when a file is missing, does not match its published digest, or cannot be downloaded.
@@ -48,7 +49,7 @@ def _copy(origin: Path, folder: Path) -> None:
             partial.write_bytes(path.read_bytes())
 
 
-def _take_weights(source: config.Model, folder: Path) -> None:
+def _take_weights(source: Model, folder: Path) -> None:
     """Weights from open_clip, which checks their digest, or from a checkpoint file; stored without pickle."""
     import open_clip
     from safetensors.torch import save_file
@@ -56,10 +57,10 @@ def _take_weights(source: config.Model, folder: Path) -> None:
     architecture, pretrained, local = source.architecture, source.pretrained, source.checkpoint
     known = open_clip.list_pretrained_tags_by_model(architecture)
     if local and architecture not in open_clip.list_models():
-        near = config.suggestion(architecture, open_clip.list_models())
+        near = suggestion(architecture, open_clip.list_models())
         raise UserError(f"open_clip has no architecture {architecture!r}{near}")
     if not local and pretrained not in known:
-        near = config.suggestion(pretrained if known else architecture, known or open_clip.list_models())
+        near = suggestion(pretrained if known else architecture, known or open_clip.list_models())
         raise UserError(f"open_clip has no weights {pretrained!r} for {architecture!r}{near}")
     # OpenAI's weights were trained with QuickGELU; open_clip only warns when the architecture does not say so.
     published = {} if local else open_clip.get_pretrained_cfg(architecture, pretrained)
@@ -104,7 +105,7 @@ def _usual_preprocess(architecture: str, tags: list[str]) -> dict[str, Any]:
     return wanted[0] if wanted and all(cfg == wanted[0] for cfg in wanted) else {}
 
 
-def _make_tower(source: config.Model, folder: Path) -> None:
+def _make_tower(source: Model, folder: Path) -> None:
     """An image tower with torchvision's weights, or with random ones that are the same for every run."""
     import torch
 
@@ -125,7 +126,7 @@ def _make_tower(source: config.Model, folder: Path) -> None:
     save_state(folder / WEIGHTS, tower.state_dict())
 
 
-def _published(source: config.Model) -> "State":
+def _published(source: Model) -> "State":
     """torchvision's weights of a tower, with its digest checked and no code run from the file."""
     import torch
 
@@ -133,7 +134,7 @@ def _published(source: config.Model) -> "State":
 
     known = TOWERS[source.tower].weights.__members__
     if source.pretrained not in known:
-        near = config.suggestion(source.pretrained, known)
+        near = suggestion(source.pretrained, known)
         raise UserError(f"torchvision has no weights {source.pretrained!r} for {source.tower}{near}")
     url = known[source.pretrained].url
     try:

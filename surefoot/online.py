@@ -12,11 +12,11 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from surefoot import config
 from surefoot.augment import augment
 from surefoot.clip import Classifier, Preprocess
 from surefoot.data import Examples
 from surefoot.layers import named
+from surefoot.method_entries import Recipe, Training
 from surefoot.resume import Resumable, Saves
 from surefoot.seeds import torch_stream
 from surefoot.surgical import Case, Sources, States
@@ -32,8 +32,8 @@ def stream(
     classifier: Classifier,
     examples: Examples,
     preprocess: Preprocess,
-    training: config.Training,
-    recipe: config.Recipe,
+    training: Training,
+    recipe: Recipe,
     copies: int,
     seed: int,
     entry: str,

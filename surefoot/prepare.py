@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from surefoot import config
 from surefoot.files import UserError, atomic, read_json, write_json
 from surefoot.images import as_rgb, check_whole, evaluation_view, load_rgb, pool
+from surefoot.mistakes import suggestion
 from surefoot.seeds import derive
 from surefoot.splits import finish_split
 from surefoot.tasks.benchmarks import COLUMNS, Prepared
@@ -38,7 +38,7 @@ def prepare_emoji(split: str, size: int) -> tuple[np.ndarray, pd.DataFrame, dict
     one_kind = kind in CORRUPTION_NAMES and severity in ("1", "2", "3", "4", "5")
     if style not in STYLES or not (suffix in ("", "corrupted") or one_kind):
         known = [*STYLES, *(f"{style}-corrupted" for style in STYLES), f"twemoji-{CORRUPTION_NAMES[0]}-5"]
-        raise UserError(f"data set emoji has no split {split!r}{config.suggestion(split, known)}")
+        raise UserError(f"data set emoji has no split {split!r}{suggestion(split, known)}")
     images = np.stack([draw(emoji, style, size) for emoji in inventory()])
     rows = pd.DataFrame(
         {

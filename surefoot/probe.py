@@ -3,9 +3,9 @@
 import torch
 import torch.nn.functional as F
 
-from surefoot import config
 from surefoot.clip import Classifier
 from surefoot.files import UserError
+from surefoot.method_entries import Augmentation
 from surefoot.passes import encode
 from surefoot.train import History, Run
 
@@ -24,7 +24,7 @@ def solve(classifier: Classifier, run: Run) -> History:
         raise UserError(f"{run.name}: optimizer lbfgs is for train: [head] with objective {{ce: 1}} only")
     if run.training.ema or run.training.rates != "one" or run.recipe.keep != "last":
         raise UserError(f"{run.name}: optimizer lbfgs has one exact solution; leave out ema, rates and keep")
-    if run.recipe.augmentation != config.Augmentation():
+    if run.recipe.augmentation != Augmentation():
         raise UserError(f"{run.name}: optimizer lbfgs needs images that do not change; set augmentation: {{}}")
     features = encode(classifier, run.examples, run.preprocess, run.recipe.batch_size)
     labels = torch.from_numpy(run.examples.labels).to(features.device)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from surefoot import config
 from surefoot.files import BadValues, UserError
 from surefoot.layers import layers, named
+from surefoot.method_entries import Training
 
 Factors = dict[str, float]
 Gradients = dict[str, torch.Tensor]
@@ -23,7 +23,7 @@ class Rates:
 
     def __init__(
         self,
-        training: config.Training,
+        training: Training,
         trained: dict[str, torch.nn.Parameter],
         epochs: int,
         entry: str,

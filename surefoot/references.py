@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from surefoot import config
 from surefoot.clip import Classifier, State, load_clip, zero_shot_classifier
+from surefoot.method_entries import Options
 from surefoot.seeds import torch_stream
 from surefoot.tasks import Task
 from surefoot.text import TextTower, class_tokens
@@ -20,7 +20,7 @@ class References:
     """Frozen companions of one training run, on its device; a run whose terms need none loads none."""
 
     def __init__(
-        self, folder: Path, head: State, task: Task, options: config.Options, seed: int, device: torch.device
+        self, folder: Path, head: State, task: Task, options: Options, seed: int, device: torch.device
     ) -> None:
         self.folder, self.head, self.task, self.options, self.seed, self.device = (
             folder,

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from surefoot import config
 from surefoot.augment import augment
 from surefoot.clip import CONFIG, WEIGHTS, Preprocess, load_state
 from surefoot.data import Data, Examples
@@ -25,6 +24,7 @@ from surefoot.files import BadValues, UserError, digest_of, write_json
 from surefoot.finetune import start_classifier
 from surefoot.gradients import NoMemory
 from surefoot.images import Crops
+from surefoot.method_entries import Augmentation, Recipe, Training
 from surefoot.proposals import propose
 from surefoot.records import metered, peaks, versions
 from surefoot.references import References
@@ -86,8 +86,8 @@ class Arena:
         self.digests = [data.digests, *(digest_of(file) for file in read)]
         self.data, self.space, self.seed, self.device = data, space, seed, pick_device()
         self.dimensions = dimensions_of(space["dimensions"])
-        recipe = config.Recipe.model_validate(space["recipe"])
-        training = config.Training.model_validate(space["training"])
+        recipe = Recipe.model_validate(space["recipe"])
+        training = Training.model_validate(space["training"])
         zero_shot, self.preprocess = load_state(head), Preprocess.of(model)
         data.check_transform(self.preprocess.size, model)
         start = start_classifier(model, zero_shot, training, recipe.head, base, seed)
@@ -115,9 +115,9 @@ class Arena:
 
     def views(self, number: int) -> Iterator[torch.Tensor]:
         """Batches [B, 3, H, W] of the validation images, as they are or changed at random like training images."""
-        how, images = config.Augmentation(), None
+        how, images = Augmentation(), None
         if self.space["changed"]:
-            how = config.Recipe.model_validate(self.space["recipe"]).augmentation
+            how = Recipe.model_validate(self.space["recipe"]).augmentation
         if how.crop:
             everything = np.arange(len(self.validation))
             images = self.validation.images(
@@ -174,7 +174,7 @@ class Arena:
         try:
             # Only the final run has epochs to choose from.
             settings = {**settings, **own, "keep": "last"}
-            training, recipe = config.changed(self.space["training"], self.space["recipe"], settings, where)
+            training, recipe = changed(self.space["training"], self.space["recipe"], settings, where)
         except ValueError as error:
             raise BadValues(str(error)) from None
         self.classifier.load_state_dict(self.start)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 SamplerName = Literal["tpe", "random", "qmc", "gp"]
 MetricName = Literal["top1", "mean_per_class", "macro_f1", "worst_group", "all_frames", "nll", "ece"]
 SAMPLER_NAMES: tuple[str, ...] = get_args(SamplerName)
+METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
 
 SEARCH_SEEDS = 3000  # they lie below; a multiple of three, so that seeds this far apart are on the same fold
 

@@ -6,8 +6,9 @@ No torch here: the Snakefile imports this module.
 import json
 from typing import Any
 
-from surefoot.config import Augmentation, Config, Method, Recipe, Training
+from surefoot.config import Config
 from surefoot.flow import Plan
+from surefoot.method_entries import Augmentation, Method, Recipe, Training
 from surefoot.spaces import dumped
 
 

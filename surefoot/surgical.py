@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from surefoot import config
 from surefoot.clip import Classifier, Preprocess, State, convention_of, load_state, zero_shot_classifier
 from surefoot.data import Data, Examples
 from surefoot.device import pick_device
 from surefoot.files import UserError, write_json, write_parquet
 from surefoot.interpolate import check_alike
 from surefoot.layers import layers
+from surefoot.method_entries import Recipe, Training
 from surefoot.metrics import accuracy
 from surefoot.passes import predict
 from surefoot.records import load_trained, metered, versions
@@ -141,8 +141,8 @@ class Sources:
     ) -> None:
         self.model, self.head, self.data, self.device = model, head, data, pick_device()
         self.name, self.metric = method["name"], method["metric"]
-        self.training = config.Training.model_validate(method["training"])
-        self.recipe = config.Recipe.model_validate(method["recipe"]).model_copy(update={"keep": "best"})
+        self.training = Training.model_validate(method["training"])
+        self.recipe = Recipe.model_validate(method["recipe"]).model_copy(update={"keep": "best"})
         self.preprocess = Preprocess.of(model)
         data.check_transform(self.preprocess.size, model)
         self.states: dict[Path, State] = {}

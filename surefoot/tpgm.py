@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch.func import functional_call
 from tqdm import tqdm
 
-from surefoot import config
 from surefoot.clip import Classifier, Preprocess, State
 from surefoot.data import Examples
+from surefoot.method_entries import Tpgm
 
 START_SHARE = 0.5  # of the smallest distance: where all radii start
 
@@ -30,7 +30,7 @@ def fit_radii(
     theta0: State,
     validation: Examples,
     preprocess: Preprocess,
-    how: config.Tpgm,
+    how: Tpgm,
     seed: int,
     name: str,
 ) -> dict[str, float]:

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from surefoot import config
 from surefoot.augment import augment
 from surefoot.clip import Classifier, Preprocess
 from surefoot.data import Examples
 from surefoot.files import BadValues
 from surefoot.gradients import Gradients
 from surefoot.images import Crops, ahead
+from surefoot.method_entries import Augmentation, Recipe, Training
 from surefoot.names import ON_IMAGES
 from surefoot.objective import FROM_START, Context, Objective
 from surefoot.passes import encode
@@ -49,8 +49,8 @@ class Run:
         section: of the config: methods, or spaces for the trials of a search.
     """
 
-    training: config.Training
-    recipe: config.Recipe
+    training: Training
+    recipe: Recipe
     examples: Examples
     preprocess: Preprocess
     references: References
@@ -184,7 +184,7 @@ class Inputs:
         self.run, self.device = run, next(classifier.parameters()).device
         self.features = None
         frozen = not any(p.requires_grad for p in classifier.image.parameters())
-        if frozen and run.recipe.augmentation == config.Augmentation() and not objective.asks_for(ON_IMAGES):
+        if frozen and run.recipe.augmentation == Augmentation() and not objective.asks_for(ON_IMAGES):
             size = run.recipe.batch_size
             if size not in run.encoded:
                 run.encoded[size] = encode(classifier, run.examples, run.preprocess, size)
@@ -246,7 +246,7 @@ def probe(
 
 
 def make_optimizer(
-    trained: dict[str, torch.nn.Parameter], factors: Factors, recipe: config.Recipe, decays: Factors | None = None
+    trained: dict[str, torch.nn.Parameter], factors: Factors, recipe: Recipe, decays: Factors | None = None
 ) -> torch.optim.Optimizer:
     """The recipe's optimizer with one group per factor of the rate and of the decay; factor 0 freezes a tensor.
 
@@ -274,7 +274,7 @@ def make_optimizer(
     )
 
 
-def rate(step: int, total: int, recipe: config.Recipe) -> float:
+def rate(step: int, total: int, recipe: Recipe) -> float:
     """Part of the peak learning rate at a step: linear warm-up, then half a cosine to zero or a constant."""
     share = recipe.warmup_share
     warmup = recipe.warmup if share == 1 else min(recipe.warmup, int(total * share))

@@ -13,9 +13,9 @@ import yaml
 from safetensors.torch import save_file
 
 from surefoot.clip import CONFIG, MERGES, WEIGHTS, Preprocess, State, load_tokenizer
-from surefoot.config import Recipe, Training
 from surefoot.data import Data, Examples
 from surefoot.fingerprint import ROOT
+from surefoot.method_entries import Recipe, Training
 from surefoot.references import References
 from surefoot.resume import Resumable
 from surefoot.splits import write_split

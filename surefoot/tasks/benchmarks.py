@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surefoot import config
 from surefoot.files import UserError
+from surefoot.mistakes import suggestion
 from surefoot.seeds import unit
 from surefoot.tasks import Part, Selection
 
@@ -123,7 +123,7 @@ def known_names(
     """What an entry names, or the default. Raises UserError for an unknown name and for one that stands twice."""
     for value in given or ():
         if value not in known:
-            raise UserError(f"{where}: unknown name {value!r}{config.suggestion(value, known)}")
+            raise UserError(f"{where}: unknown name {value!r}{suggestion(value, known)}")
     if given and len(set(given)) < len(given):
         raise UserError(f"{where}: an entry stands twice in {', '.join(given)}")
     return tuple(default if given is None else given)

@@ -9,8 +9,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surefoot import config
 from surefoot.files import UserError
+from surefoot.mistakes import suggestion
 from surefoot.seeds import unit
 from surefoot.sources import Source
 from surefoot.task_entries import BenchmarkTask
@@ -82,7 +82,7 @@ def build(name: str, entry: BenchmarkTask) -> Task:
     """
     where, data = f"tasks.{name}", entry.data
     if data not in TITLES:
-        raise UserError(f"{where}.data: unknown data set {data!r}{config.suggestion(data, TITLES)}")
+        raise UserError(f"{where}.data: unknown data set {data!r}{suggestion(data, TITLES)}")
     if entry.shift not in ("style", "subtype"):
         raise UserError(f"{where}.shift: {entry.shift} is not known of {data}; use style, or subtype (adaptation)")
     for key in ("test_sets", "ood_val", "corruptions"):

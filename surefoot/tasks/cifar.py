@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surefoot import config
 from surefoot.files import UserError
+from surefoot.mistakes import suggestion
 from surefoot.seeds import unit
 from surefoot.sources import File, Source
 from surefoot.task_entries import BenchmarkTask
@@ -266,7 +266,7 @@ def build(name: str, entry: BenchmarkTask) -> Task:
     """
     where = f"tasks.{name}"
     if entry.data != "cifar10":
-        raise UserError(f"{where}.data: unknown data set {entry.data!r}{config.suggestion(entry.data, ['cifar10'])}")
+        raise UserError(f"{where}.data: unknown data set {entry.data!r}{suggestion(entry.data, ['cifar10'])}")
     if entry.shift not in ("style", "corrupt", "flip"):
         raise UserError(f"{where}.shift: {entry.shift} is not known of CIFAR-10; use style, corrupt or flip")
     adapts, published = entry.shift != "style", entry.selection == "as_published"

@@ -9,8 +9,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surefoot import config
 from surefoot.files import UserError
+from surefoot.mistakes import suggestion
 from surefoot.sources import File, Source
 from surefoot.task_entries import BenchmarkTask
 from surefoot.tasks import EvalSet, Part, Task
@@ -156,7 +156,7 @@ def build(name: str, entry: BenchmarkTask) -> Task:
     """
     where, domain = f"tasks.{name}", entry.data
     if domain not in DOMAINS:
-        near = config.suggestion(domain, DOMAINS)
+        near = suggestion(domain, DOMAINS)
         raise UserError(f"{where}.data: unknown domain {domain!r}{near}; DomainNet has {', '.join(DOMAINS)}")
     if entry.shift != "style":
         raise UserError(f"{where}.shift: {entry.shift} is not known of DomainNet; use style")
@@ -208,7 +208,7 @@ def _domains(where: str, given: Sequence[str] | None, domain: str, default: Sequ
         if value == domain:
             raise UserError(f"{where}: {domain} is trained on; its test list is id_test")
         if value not in DOMAINS:
-            raise UserError(f"{where}: unknown domain {value!r}{config.suggestion(value, DOMAINS)}")
+            raise UserError(f"{where}: unknown domain {value!r}{suggestion(value, DOMAINS)}")
     if given and len(set(given)) < len(given):
         raise UserError(f"{where}: a domain stands twice in {', '.join(given)}")
     return tuple(default if given is None else given)

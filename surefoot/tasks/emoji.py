@@ -3,8 +3,8 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
-from surefoot import config
 from surefoot.files import UserError
+from surefoot.mistakes import suggestion
 from surefoot.task_entries import EmojiTask
 from surefoot.tasks import EvalSet, Part, Selection, Target, Task
 from surefoot.tasks.emoji_captions import CONTEXTS, TEMPLATES, class_prompt
@@ -54,7 +54,7 @@ def build(name: str, entry: EmojiTask) -> Task:
     known = SUPERCLASSES if entry.shift == "subtype" else CLASSES
     classes = tuple(entry.classes or known)
     for unknown in set(classes) - set(known):
-        raise UserError(f"tasks.{name}.classes: unknown class {unknown!r}{config.suggestion(unknown, known)}")
+        raise UserError(f"tasks.{name}.classes: unknown class {unknown!r}{suggestion(unknown, known)}")
     if entry.shift == "flip" and len(classes) % 2:
         raise UserError(f"tasks.{name}.classes: {len(classes)} is odd, so flipping would keep the middle class")
     prompts = classes if entry.shift == "subtype" else tuple(map(class_prompt, classes))
@@ -83,7 +83,7 @@ def _targets(name: str, entry: EmojiTask) -> tuple[Target, ...]:
     if entry.shift != "corrupt":
         return (Target(entry.shift, {"subtype": "other subgroups", "flip": "labels flipped"}[entry.shift], "twemoji"),)
     for unknown in set(entry.corruptions) - set(CORRUPTION_NAMES):
-        near = config.suggestion(unknown, CORRUPTION_NAMES)
+        near = suggestion(unknown, CORRUPTION_NAMES)
         raise UserError(f"tasks.{name}.corruptions: unknown corruption {unknown!r}{near}")
     return tuple(Target(kind, kind.replace("_", " "), f"twemoji-{kind}-{SEVERITY}") for kind in entry.corruptions)
 

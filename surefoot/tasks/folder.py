@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surefoot import config
 from surefoot.files import UserError
+from surefoot.mistakes import suggestion
 from surefoot.task_entries import FolderSplit, FolderTask
 from surefoot.tasks import EvalSet, Part, Task
 from surefoot.tasks.benchmarks import Prepared, hold_out, selector
@@ -111,7 +111,7 @@ def _words(folder: str) -> str:
 def prepared(name: str, entry: FolderTask, split: str) -> Prepared:
     """How a split is read. Raises UserError for an unknown one."""
     if split not in entry.splits:
-        raise UserError(f"tasks.{name}: no split {split!r}{config.suggestion(split, entry.splits)}")
+        raise UserError(f"tasks.{name}: no split {split!r}{suggestion(split, entry.splits)}")
     how, task = entry.splits[split], build(name, entry)
     cut = how.role == "train" and any(part.fold == "val" for s in task.eval_sets for part in s.parts)
     share = entry.hold_out if cut else 0.0
@@ -129,7 +129,7 @@ def _index(
     rows = _from_table(how, where, root) if how.table else _from_folder(how, where, root)
     label = {name: number for number, name in enumerate(classes)}
     if unknown := sorted(set(rows["class"]) - set(label)):
-        near = config.suggestion(unknown[0], classes)
+        near = suggestion(unknown[0], classes)
         raise UserError(
             f"{where}: class {unknown[0]!r} is not among the classes of the task{near}; correct `classes` or the images"
         )

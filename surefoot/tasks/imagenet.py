@@ -10,8 +10,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surefoot import config
 from surefoot.files import UserError
+from surefoot.mistakes import suggestion
 from surefoot.seeds import unit
 from surefoot.task_entries import BenchmarkTask
 from surefoot.tasks import EvalSet, Part, Target, Task
@@ -143,7 +143,7 @@ def build(name: str, entry: BenchmarkTask) -> Task:
     """
     where = f"tasks.{name}"
     if entry.data != "imagenet":
-        raise UserError(f"{where}.data: unknown data set {entry.data!r}{config.suggestion(entry.data, ['imagenet'])}")
+        raise UserError(f"{where}.data: unknown data set {entry.data!r}{suggestion(entry.data, ['imagenet'])}")
     if entry.shift not in ("style", "corrupt"):
         raise UserError(f"{where}.shift: {entry.shift} is not known of imagenet; use style, or corrupt (ImageNet-C)")
     adapts = entry.shift == "corrupt"

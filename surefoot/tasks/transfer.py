@@ -10,8 +10,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surefoot import config
 from surefoot.files import UserError
+from surefoot.mistakes import suggestion
 from surefoot.seeds import unit
 from surefoot.task_entries import BenchmarkTask
 from surefoot.tasks import EvalSet, Part, Task
@@ -64,7 +64,7 @@ def _labels(data: str, names: Sequence[str], where: Path) -> list[int]:
     classes = tables()[data]["classes"]
     known = {name: label for label, name in enumerate(classes)}
     if unknown := [name for name in names if name not in known]:
-        near = config.suggestion(unknown[0], classes)
+        near = suggestion(unknown[0], classes)
         raise UserError(f"{where}: unknown class {unknown[0]!r}{near}; it is another version of the data set")
     return [known[name] for name in names]
 
@@ -340,7 +340,7 @@ def build(name: str, entry: BenchmarkTask) -> Task:
     """The task of a config entry. Raises UserError for an unknown data set and for choices that none of them offers."""
     where = f"tasks.{name}"
     if entry.data not in DATA:
-        raise UserError(f"{where}.data: unknown data set {entry.data!r}{config.suggestion(entry.data, DATA)}")
+        raise UserError(f"{where}.data: unknown data set {entry.data!r}{suggestion(entry.data, DATA)}")
     for key in ("test_sets", "ood_val", "corruptions"):
         if getattr(entry, key):
             raise UserError(f"{where}.{key}: {entry.data} has one test set, which is not shifted; leave the key out")

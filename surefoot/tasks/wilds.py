@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surefoot import config
 from surefoot.files import UserError
+from surefoot.mistakes import suggestion
 from surefoot.roles import Role
 from surefoot.task_entries import BenchmarkTask
 from surefoot.tasks import EvalSet, Part, Target, Task, wilds_rows
@@ -216,7 +216,7 @@ def build(name: str, entry: BenchmarkTask) -> Task:
     """The task of a config entry. Raises UserError for what the data set does not have."""
     where = f"tasks.{name}"
     if entry.data not in DATA:
-        raise UserError(f"{where}.data: unknown data set {entry.data!r}{config.suggestion(entry.data, DATA)}")
+        raise UserError(f"{where}.data: unknown data set {entry.data!r}{suggestion(entry.data, DATA)}")
     data = DATA[entry.data]
     for key, given in (("test_sets", entry.test_sets), ("ood_val", entry.ood_val)):
         known = ("ood_test",) if key == "test_sets" else ("ood_val",)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from surefoot import config
+from surefoot import method_entries, spaces
 from surefoot.clip import State, load_state, random_classifier, save_state
 from surefoot.config import parse_config
 from surefoot.data import Data
@@ -81,34 +81,34 @@ def opened(name: str, folders: dict[tuple[str, str], Path]) -> Data:
 
 
 def test_names_in_the_config_are_the_registered_ones() -> None:
-    assert tuple(TERMS) == config.TERM_NAMES
-    assert tuple(METRICS) == config.METRIC_NAMES
-    assert set(ACCURACY) == set({*config.get_args(MainMetricName), "all_frames"})
+    assert tuple(TERMS) == method_entries.TERM_NAMES
+    assert tuple(METRICS) == spaces.METRIC_NAMES
+    assert set(ACCURACY) == set({*get_args(MainMetricName), "all_frames"})
 
 
 def test_parts_in_the_config_are_those_of_a_model(model: Path, heads: dict[str, Path]) -> None:
-    names = list(start_of(model, heads[TASKS[0]], config.Head()))
+    names = list(start_of(model, heads[TASKS[0]], method_entries.Head()))
     found = parts([*names, "text.clip.ln_final.weight"])
     blocks = {layer for layer in layers(names) if layer.startswith("block-")}
-    assert set(found) == {*config.PART_NAMES, *blocks} and set(PREFIXES) <= set(config.PART_NAMES)
+    assert set(found) == {*method_entries.PART_NAMES, *blocks} and set(PREFIXES) <= set(method_entries.PART_NAMES)
     assert all(found.values())
 
 
-@pytest.mark.parametrize("name", config.RATES_NAMES)
+@pytest.mark.parametrize("name", method_entries.RATES_NAMES)
 def test_every_rule_of_rates_is_registered(name: str) -> None:
     trained = {
         "image.conv1.weight": torch.nn.Parameter(torch.ones(2)),
         "head.weight": torch.nn.Parameter(torch.ones(2)),
     }
     gradients = {key: torch.tensor([1.0, 2.0]) for key in trained}
-    rates = Rates(config.Training(train=["image"], rates=name), trained, 2, "methods.m")
+    rates = Rates(method_entries.Training(train=["image"], rates=name), trained, 2, "methods.m")
     assert rates.at(1, lambda per_image: iter([gradients])).keys() == trained.keys()
 
 
 def test_families_in_the_config_are_modules() -> None:
-    kinds = [config.get_args(kind.model_fields["family"].annotation) for kind in TASK_KINDS]
-    assert sorted(name for names in kinds for name in names) == sorted(config.get_args(FamilyName))
-    assert all(callable(family(name).build) for name in config.get_args(FamilyName))
+    kinds = [get_args(kind.model_fields["family"].annotation) for kind in TASK_KINDS]
+    assert sorted(name for names in kinds for name in names) == sorted(get_args(FamilyName))
+    assert all(callable(family(name).build) for name in get_args(FamilyName))
 
 
 def test_emoji_builds_a_task_and_prepares_its_splits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +206,7 @@ def heads(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     return {name: root / f"{name}.safetensors" for name in TASKS}
 
 
-def start_of(model: Path, head: Path, convention: config.Head) -> State:
+def start_of(model: Path, head: Path, convention: method_entries.Head) -> State:
     """State of the zero-shot classifier, put together from its two files."""
     clip, rest = load_file(model / "open_clip_model.safetensors"), load_state(head)
     tower = {f"image.{key.removeprefix('visual.')}": t for key, t in clip.items() if key.startswith("visual.")}
@@ -265,8 +265,8 @@ def test_every_method_moves_exactly_what_it_declares(
 ) -> None:
     task = TASKS[0]
     entry, base, head = entry_of(task, method), CONFIG_MODEL.methods[method].base, heads[task]
-    training = config.Training.model_validate(entry["training"])
-    convention = config.Recipe.model_validate(entry["recipe"]).head
+    training = method_entries.Training.model_validate(entry["training"])
+    convention = method_entries.Recipe.model_validate(entry["recipe"]).head
     zero_shot, weights = start_of(model, head, convention), trained(task, method)
     start, end = load_state(trained(task, base)) if base else zero_shot, load_state(weights)
     if training.start == "random":
@@ -312,7 +312,7 @@ def check_evaluation(
     data.task = replace(data.task, eval_sets=(data.task.eval_sets[0], data.task.eval_sets[-1]))
     how = {"model": model, "head": heads[task], "data": data, "batch": 64, "renders": 1}
     found = evaluate_runs(starts=[], ends=ends, name=method, seeds=[1], alphas=[0.0, 0.5, 1.0], **how)
-    assert set(found.metrics["metric"]) == set(config.METRIC_NAMES)
+    assert set(found.metrics["metric"]) == set(spaces.METRIC_NAMES)
     assert set(found.metrics["eval_set"]) == {s.name for s in data.task.eval_sets}
     assert set(found.metrics["alpha"]) == ({0.0, 0.5, 1.0} if ends else {0.0})
     assert np.isfinite(found.metrics["value"]).all()

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from surefoot import search
-from surefoot.config import Recipe, Training
 from surefoot.data import Examples
+from surefoot.method_entries import Recipe, Training
 from surefoot.search import Arena
 from surefoot.trials import read_trials, write_trials
 from tests.tiny import RECIPE

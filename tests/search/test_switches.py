@@ -9,9 +9,9 @@ import torch
 from surefoot import finetune, search, train
 from surefoot.augment import augment
 from surefoot.clip import Classifier
-from surefoot.config import Options, Recipe, Training
 from surefoot.data import Data
 from surefoot.learned import learned_entry, read_objective
+from surefoot.method_entries import Options, Recipe, Training
 from surefoot.resume import Resumable
 from surefoot.seeds import torch_stream
 from surefoot.text import class_rows

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from surefoot.augment import augment
-from surefoot.config import Augmentation
+from surefoot.method_entries import Augmentation
 from surefoot.seeds import torch_stream
 
 IMAGES = torch.rand(6, 3, 16, 16, generator=torch_stream(0, "test"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from surefoot.budget import Size
-from surefoot.config import Training
+from surefoot.method_entries import Training
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 

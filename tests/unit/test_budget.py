@@ -13,7 +13,7 @@ from snakemake.utils import update_config
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from surefoot import config
+from surefoot import config, method_entries, run_entries
 from surefoot.budget import BACKWARD, TOWERS, Counts, Size, estimate, flops_per_image, size_of
 from surefoot.flow import Plan
 from surefoot.flow_search import Searches
@@ -41,7 +41,7 @@ def counted() -> Iterator[FlopCounterMode]:
 @pytest.mark.parametrize("name", ["ViT-B-32", "ViT-L-14-336"])
 def test_a_models_size_is_what_torch_counts(name: str) -> None:
     clip = open_clip.create_model(name, pretrained=None)
-    found = size_of(config.Model(architecture=name, pretrained="openai"))
+    found = size_of(run_entries.Model(architecture=name, pretrained="openai"))
     with counted() as counter:
         clip.encode_image(torch.empty(1, 3, found.side, found.side))
     assert found.image_flops == pytest.approx(counter.get_total_flops(), rel=0.01)
@@ -63,16 +63,16 @@ def test_a_towers_size_is_what_torch_counts(name: str) -> None:
 
 def test_the_embedded_clip_has_a_size_and_openais_resnets_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    found = size_of(config.Model(folder="resources/emoji-clip"))
+    found = size_of(run_entries.Model(folder="resources/emoji-clip"))
     assert found.side == 48 and found.image_flops == pytest.approx(29e6, rel=0.1)
-    assert size_of(config.Model(architecture="RN50", pretrained="openai")) is None
+    assert size_of(run_entries.Model(architecture="RN50", pretrained="openai")) is None
 
 
 def test_a_step_pays_for_what_its_terms_ask() -> None:
     size = Size(100.0, 10.0, 0, 224)
 
     def cost(augmented: bool = True, **training: Any) -> float:
-        return flops_per_image(size, config.Training.model_validate(training), augmented)
+        return flops_per_image(size, method_entries.Training.model_validate(training), augmented)
 
     tune, both = ["image", "head"], ["image", "text", "head"]
     assert cost(train=tune) == 100 * (1 + BACKWARD)
@@ -109,7 +109,7 @@ def test_a_search_pays_for_trials_their_scores_and_the_final_run() -> None:
         estimate(searches("autoft_imagenet", {"search": {"spaces": ["ft-searched"], "trials": n}})).flops
         for n in (100, 200)
     )
-    size = size_of(config.Model(architecture="ViT-B-16", pretrained="openai"))
+    size = size_of(run_entries.Model(architecture="ViT-B-16", pretrained="openai"))
     assert searches("autoft_imagenet").spaces["ft-searched"].images is None  # all of ood_val: 1,000 of 15 corruptions
     trial = (100 * 512 * 3 + 15_000) * size.image_flops
     assert two["search"] - one["search"] == pytest.approx(100 * trial)
@@ -127,7 +127,7 @@ def test_a_search_pays_for_trials_their_scores_and_the_final_run() -> None:
 
 def test_a_stream_pays_for_the_copies_of_every_image() -> None:
     """CIFAR-10-C: 10 x 10 images choose the rate and (at most) 10,000 are the stream, of every corruption and seed."""
-    corruptions, one = ["gaussian_noise", "fog"], size_of(config.Model(tower="resnet26")).image_flops
+    corruptions, one = ["gaussian_noise", "fog"], size_of(run_entries.Model(tower="resnet26")).image_flops
     changed = {"tasks": {"cifar10-c": {"corruptions": corruptions}}, "seeds": [0, 1]}
 
     def adaptation(methods: list[str]) -> float:

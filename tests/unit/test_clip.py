@@ -26,9 +26,10 @@ from surefoot.clip import (
     save_state,
     tensor_names,
 )
-from surefoot.config import Head, Model
 from surefoot.files import UserError, sha256, write_json
+from surefoot.method_entries import Head
 from surefoot.models import _usual_preprocess, fetch_model
+from surefoot.run_entries import Model
 from tests.tiny import same_state
 
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8))

@@ -9,9 +9,10 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from surefoot.config import PART_NAMES, Augmentation, Config, Recipe, Training, changed, parse_config
+from surefoot.config import Config, parse_config
 from surefoot.files import UserError
 from surefoot.fingerprint import ROOT
+from surefoot.method_entries import PART_NAMES, Augmentation, Recipe, Training, changed
 from tests.tiny import raw_config
 
 EXPERIMENTS = sorted((ROOT / "config/experiments").glob("*.yaml"))

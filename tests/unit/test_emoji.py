@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from surefoot.config import Options
 from surefoot.corrupt import CORRUPTIONS
 from surefoot.files import UserError
 from surefoot.fingerprint import ROOT
+from surefoot.method_entries import Options
 from surefoot.prepare import prepare_emoji
 from surefoot.references import References
 from surefoot.task_entries import EmojiTask

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from surefoot import config, metrics
+from surefoot import metrics, spaces
 from surefoot.clip import Classifier, Preprocess, State, save_state, zero_shot_classifier
 from surefoot.data import Data, Examples
 from surefoot.evaluate import METRICS, Line, evaluate_line, evaluate_runs, project, score
@@ -50,7 +50,7 @@ def direct(model: Path, head: State, state: State, images: torch.Tensor) -> torc
 
 
 def test_metric_names_of_the_config_are_the_registered_ones() -> None:
-    assert tuple(METRICS) == config.METRIC_NAMES
+    assert tuple(METRICS) == spaces.METRIC_NAMES
 
 
 def test_ends_of_the_line_are_the_two_models_bit_for_bit(

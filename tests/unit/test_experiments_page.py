@@ -10,7 +10,6 @@ import pytest
 from snakemake.utils import update_config
 
 from surefoot import docs
-from surefoot.config import METRIC_NAMES
 from surefoot.experiments_page import first_sentence, merge, plan_of, plans
 from surefoot.fingerprint import ROOT
 from surefoot.flow import Plan
@@ -26,6 +25,7 @@ from surefoot.published import (
     surgical_rows,
 )
 from surefoot.results import AVERAGE
+from surefoot.spaces import METRIC_NAMES
 
 NUMBERS = load_published(published_files())
 RULE = {"tolerance": 1.0, "deviations": 2.0}

@@ -11,11 +11,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from surefoot.clip import State, load_clip, save_state, zero_shot_classifier
-from surefoot.config import Head
 from surefoot.export import export_model
 from surefoot.files import sha256, write_json
 from surefoot.fingerprint import ROOT
 from surefoot.interpolate import interpolate
+from surefoot.method_entries import Head
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 1.0])

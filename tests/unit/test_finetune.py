@@ -20,9 +20,9 @@ from surefoot.clip import (
     save_state,
     zero_shot_classifier,
 )
-from surefoot.config import Augmentation, Head, Recipe, Training
 from surefoot.data import Data
 from surefoot.files import UserError, read_json, sha256
+from surefoot.method_entries import Augmentation, Head, Recipe, Training
 from surefoot.metrics import top1
 from surefoot.passes import predict
 from surefoot.resume import Resumable

@@ -66,7 +66,7 @@ def test_a_module_that_is_imported_directly_or_not_counts(
     assert digest("finetune") != before
 
 
-@pytest.mark.parametrize("module", ["config.py", "flow.py", "tables.py", "tasks/emoji_art.py"])
+@pytest.mark.parametrize("module", ["config.py", "method_entries.py", "flow.py", "tables.py", "tasks/emoji_art.py"])
 def test_a_module_that_training_does_not_use_does_not_count(
     digest: Callable[[str], str], tmp_path: Path, module: str
 ) -> None:

@@ -10,9 +10,9 @@ import torchvision
 from torch import nn
 
 from surefoot.clip import Classifier
-from surefoot.config import PART_NAMES
 from surefoot.files import UserError
 from surefoot.layers import PREFIXES, layers, named, parts
+from surefoot.method_entries import PART_NAMES
 from surefoot.text import TextTower
 
 HEAD = ["head.weight", "head.bias", "logit_scale"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from surefoot import config, objective
+from surefoot import method_entries, objective
 from surefoot.clip import Classifier
 from surefoot.objective import TERMS, Context, Objective
 
@@ -35,7 +35,7 @@ def context(smoothing: float = 0, inputs: torch.Tensor | None = None) -> Context
 
 
 def test_term_names_of_the_config_are_the_registered_ones() -> None:
-    assert tuple(TERMS) == config.TERM_NAMES
+    assert tuple(TERMS) == method_entries.TERM_NAMES
 
 
 def test_cross_entropy_by_hand() -> None:

@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression
 
 from surefoot import probe
 from surefoot.clip import Classifier, zero_shot_classifier
-from surefoot.config import Augmentation, Head, Recipe
 from surefoot.files import UserError
+from surefoot.method_entries import Augmentation, Head, Recipe
 from surefoot.passes import encode
 from surefoot.probe import solve
 from tests.tiny import Bench, clone, same_bytes

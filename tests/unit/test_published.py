@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from surefoot import docs
-from surefoot.config import METRIC_NAMES, parse_config
+from surefoot.config import parse_config
 from surefoot.files import UserError
 from surefoot.published import (
     COLUMNS,
@@ -19,6 +19,7 @@ from surefoot.published import (
     published_files,
     published_markdown,
 )
+from surefoot.spaces import METRIC_NAMES
 from tests.published import ROOT, ROW, raw_config, written
 
 

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surefoot import config
+from surefoot import method_entries
 from surefoot.clip import Classifier
-from surefoot.config import Recipe, Training
 from surefoot.files import UserError
 from surefoot.layers import layers, parts
+from surefoot.method_entries import Recipe, Training
 from surefoot.rates import Factors, Rates
 from surefoot.train import fit
 from surefoot.weights import Weights
@@ -54,7 +54,7 @@ def factors(
     **options: float,
 ) -> Factors:
     """The factors of an epoch."""
-    training = Training(train=["image"], rates=rates, options=config.Options(**options))
+    training = Training(train=["image"], rates=rates, options=method_entries.Options(**options))
     return Rates(training, trained, epochs, "methods.mine", every).at(epoch, ask)
 
 
@@ -71,11 +71,11 @@ def test_one_rate_for_all() -> None:
 
 def test_every_registered_name_gives_a_factor_for_every_tensor_and_others_none(classifier: Classifier) -> None:
     trained = dict(classifier.named_parameters())
-    for name in config.RATES_NAMES:
+    for name in method_entries.RATES_NAMES:
         ask = given_gradients(*batches(trained, [0, 1]), per_image=name == "snr")
         found = factors(name, trained, ask)
         assert found.keys() == trained.keys() and all(0 <= factor <= 1 for factor in found.values()), name
-    training = Training.model_construct(rates="nonsense", options=config.Options())
+    training = Training.model_construct(rates="nonsense", options=method_entries.Options())
     with pytest.raises(KeyError, match="nonsense"):
         Rates(training, trained, 1, "x").at(0, no_probe)
 

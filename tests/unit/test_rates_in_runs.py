@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 from surefoot import train
 from surefoot.clip import Classifier
-from surefoot.config import Augmentation, Recipe
 from surefoot.data import Data
 from surefoot.layers import parts
+from surefoot.method_entries import Augmentation, Recipe
 from surefoot.objective import Objective
 from surefoot.rates import Factors, Rates
 from surefoot.train import Inputs, fit, probe

@@ -11,7 +11,6 @@ import torch
 import torchvision
 from torch import nn
 
-from surefoot import config
 from surefoot.clip import (
     CONFIG,
     SOURCE,
@@ -25,17 +24,18 @@ from surefoot.clip import (
     save_state,
     zero_shot_classifier,
 )
-from surefoot.config import Head, Model, parse_config
+from surefoot.config import parse_config
 from surefoot.data import Data
 from surefoot.files import UserError, read_json, write_json
 from surefoot.finetune import Bench, Trained
 from surefoot.layers import layers, parts
+from surefoot.method_entries import TEXT_TERMS, Head, Options, Recipe, Training
 from surefoot.models import fetch_model
 from surefoot.objective import TERMS
 from surefoot.references import References
 from surefoot.resnet import TOWERS, ResNet26
 from surefoot.resume import Resumable
-from surefoot.run_entries import TOWER_NAMES
+from surefoot.run_entries import TOWER_NAMES, Model
 from surefoot.train import Run, fit
 from surefoot.zeroshot import zero_shot_head
 from tests.tiny import CLASSES, TEMPLATES, raw_config, same_bytes, same_state
@@ -63,8 +63,8 @@ def train(folder: Path, data: Data, place: Path, training: dict, **recipe: objec
     save_state(head, zero_shot_head(folder, CLASSES, TEMPLATES))
     method = {
         "name": "mine",
-        "training": config.Training(**training).model_dump(),
-        "recipe": config.Recipe(**{**RECIPE, **recipe}).model_dump(),
+        "training": Training(**training).model_dump(),
+        "recipe": Recipe(**{**RECIPE, **recipe}).model_dump(),
         "metric": "top1",
     }
     return Bench(folder, head, data, method).run(None, 0, Resumable(place / "state", "job"), quiet=True)
@@ -270,9 +270,9 @@ def test_auto_rgn_runs_on_a_trained_resnet26(folders: dict[str, Path], data: Dat
     with pytest.raises(UserError, match=r"relative gradient norm of image\.layer1\.0\.bn1\.bias is not defined"):
         train(folders["resnet26"], data, tmp_path, training | {"rates": "rgn"})
     classifier = train(folders["resnet26"], data, tmp_path, training).classifier
-    head, options = zero_shot_head(folders["resnet26"], CLASSES, TEMPLATES), config.Options(probe_batches=1)
+    head, options = zero_shot_head(folders["resnet26"], CLASSES, TEMPLATES), Options(probe_batches=1)
     references = References(folders["resnet26"], head, data.task, options, 0, torch.device("cpu"))
-    how = (config.Training(**training, rates="rgn"), config.Recipe(**RECIPE), data.training(0))
+    how = (Training(**training, rates="rgn"), Recipe(**RECIPE), data.training(0))
     progress = Resumable(tmp_path / "rgn", "job")
     run = Run(*how, Preprocess.of(folders["resnet26"]), references, 0, progress, "mine seed 0", quiet=True)
     factors = fit(classifier, run).factors[0]
@@ -310,8 +310,11 @@ def test_terms_that_need_text_say_that_there_is_none(folders: dict[str, Path], d
     folder = folders["resnet26"]
     head, refused = zero_shot_head(folder, CLASSES, TEMPLATES), []
     for term in TERMS:
-        references = References(folder, head, data.task, config.Options(), 0, torch.device("cpu"))
-        training, recipe = config.Training(train=["head"], objective={term: 1.0}), config.Recipe(**RECIPE)
+        references = References(folder, head, data.task, Options(), 0, torch.device("cpu"))
+        training, recipe = (
+            Training(train=["head"], objective={term: 1.0}),
+            Recipe(**RECIPE),
+        )
         nothing = SimpleNamespace(load=lambda name: None, save=lambda name, state: None)
         run = Run(training, recipe, data.training(0), Preprocess.of(folder), references, 0, nothing, "m", quiet=True)
         try:
@@ -319,7 +322,7 @@ def test_terms_that_need_text_say_that_there_is_none(folders: dict[str, Path], d
         except UserError as error:
             assert "model resnet26 is the image tower resnet26 and has no text tower" in str(error)
             refused.append(term)
-    assert sorted(refused) == sorted(config.TEXT_TERMS)
+    assert sorted(refused) == sorted(TEXT_TERMS)
     with pytest.raises(UserError, match="has no text tower"):
         load_clip(folder)
 

@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from surefoot import config, online, resume, surgical
+from surefoot import online, resume, surgical
 from surefoot.clip import Classifier, Preprocess, State, save_state
 from surefoot.data import Data
 from surefoot.files import UserError, sha256, write_json
+from surefoot.method_entries import Augmentation, Recipe, Training
 from surefoot.online import adapt_online, marginal_entropy, stream
 from surefoot.passes import predict
 from surefoot.resume import Resumable
@@ -59,8 +60,13 @@ def source(tmp_path: Path, classifier: Classifier) -> Path:
 
 def entry(train: list[str], **changes: Any) -> dict[str, Any]:
     """A resolved method entry."""
-    training = config.Training(train=train, **changes).model_dump()
-    return {"name": "arm", "training": training, "recipe": config.Recipe(**RECIPE).model_dump(), "metric": "top1"}
+    training = Training(train=train, **changes).model_dump()
+    return {
+        "name": "arm",
+        "training": training,
+        "recipe": Recipe(**RECIPE).model_dump(),
+        "metric": "top1",
+    }
 
 
 @pytest.fixture
@@ -276,8 +282,8 @@ def stream_with(
 ) -> np.ndarray:
     """Predictions on the test stream of the tiny target."""
     examples = data.examples(data.task.targets[0].parts(1)["target_test"], 0)
-    recipe = config.Recipe(learning_rate=rate, weight_decay=0, augmentation=config.Augmentation(rotate=10, shift=0.1))
-    return stream(classifier, examples, preprocess, config.Training(train=train), recipe, 4, 0, "methods.arm")
+    recipe = Recipe(learning_rate=rate, weight_decay=0, augmentation=Augmentation(rotate=10, shift=0.1))
+    return stream(classifier, examples, preprocess, Training(train=train), recipe, 4, 0, "methods.arm")
 
 
 def test_a_stream_without_training_is_plain_prediction(

@@ -14,8 +14,8 @@ from torch.distributions import Categorical, kl_divergence
 
 from surefoot import references
 from surefoot.clip import Classifier, State, load_clip, load_tokenizer, zero_shot_classifier
-from surefoot.config import NORMS, Head, Options, Recipe, Training
 from surefoot.files import UserError
+from surefoot.method_entries import NORMS, Head, Options, Recipe, Training
 from surefoot.objective import TERMS, Context, Objective
 from surefoot.references import References
 from surefoot.train import fit

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surefoot.clip import Classifier, State
-from surefoot.config import Tpgm
 from surefoot.data import Examples
+from surefoot.method_entries import Tpgm
 from surefoot.tpgm import START_SHARE, fit_radii, project
 from tests.tiny import Bench, clone, moved, same_bytes, same_state
 

@@ -13,9 +13,9 @@ import torch
 from surefoot import resume, train
 from surefoot.augment import augment
 from surefoot.clip import Classifier, Preprocess, State
-from surefoot.config import Augmentation, Recipe, Training
 from surefoot.data import Data
 from surefoot.files import UserError
+from surefoot.method_entries import Augmentation, Recipe, Training
 from surefoot.objective import Objective
 from surefoot.train import check_finite, fit, make_optimizer, rate
 from surefoot.weights import Weights

@@ -5,12 +5,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from surefoot import config, tune
+from surefoot import tune
 from surefoot.clip import State, save_state
 from surefoot.config import parse_config
 from surefoot.data import Data
 from surefoot.files import UserError
 from surefoot.finetune import Bench
+from surefoot.method_entries import Recipe, Training
 from surefoot.resume import Resumable
 from surefoot.roles import VALIDATION_ROLES
 from surefoot.tables import tuning_table
@@ -26,8 +27,8 @@ def benches(model: Path, head: State, data: Data, tmp_path: Path) -> list[Bench]
     entries = [
         {
             "name": "lp",
-            "training": config.Training(train=["head"]).model_dump(),
-            "recipe": config.Recipe(**point, batch_size=8, epochs=2).model_dump(),
+            "training": Training(train=["head"]).model_dump(),
+            "recipe": Recipe(**point, batch_size=8, epochs=2).model_dump(),
             "metric": "top1",
         }
         for point in POINTS

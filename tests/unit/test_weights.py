@@ -12,9 +12,9 @@ import torch
 
 from surefoot import resume, train
 from surefoot.clip import WEIGHTS, Classifier, Preprocess, State, load_clip, save_state, zero_shot_classifier
-from surefoot.config import Head, Recipe
 from surefoot.files import UserError
 from surefoot.layers import parts
+from surefoot.method_entries import Head, Recipe
 from surefoot.rates import Rates
 from surefoot.train import History, Run, fit
 from surefoot.weights import Weights

@@ -16,7 +16,7 @@ from surefoot.clip import (
     load_tokenizer,
     zero_shot_classifier,
 )
-from surefoot.config import Head
+from surefoot.method_entries import Head
 from surefoot.zeroshot import zero_shot_head
 from tests.tiny import CLASSES, TEMPLATES, clone, same_bytes, same_state
 

@@ -101,6 +101,30 @@ def test_the_nine_shifts_are_in_one_table() -> None:
     assert "shifts" in plan.tables and "shifts" not in plan_of("autoft_cifar").tables
 
 
+@pytest.mark.parametrize(
+    ("experiment", "names"),
+    [
+        ("wise_ft", ["v2", "r", "sketch", "objectnet", "a"]),
+        ("flyp_baselines", ["v2", "r", "sketch", "objectnet", "a"]),
+        ("lipsum_imagenet", ["v2", "r", "a", "sketch"]),
+        ("autoft_imagenet", ["ood_val", "v2", "r", "sketch", "objectnet", "a"]),
+        ("autoft_fewshot", ["ood_val", "v2", "r", "sketch", "objectnet", "a"]),
+        ("surgical_breeds", ["ood_test"]),
+        ("wise_ft_more_shifts", ["vid_robust", "vid_robust_pm10", "ytbb_robust", "ytbb_robust_pm10"]),
+    ],
+)
+def test_experiments_have_the_sets_of_their_papers(experiment: str, names: list[str]) -> None:
+    plan = plan_of(experiment)
+    plan.check()
+    Searches(plan).check()
+    for name in (task for task in plan.config.run.tasks if plan.config.tasks[task].family in ("imagenet", "breeds")):
+        chosen_on = {part.split for part in plan.tasks[name].parts_of("ood_val")}
+        # With 4 images the released script chooses on V2.
+        assert (chosen_on & set(names) == {"v2"}) == (name == "imagenet-4shot"), name
+        reported = [each for each in names if each not in chosen_on]
+        assert [s.name for s in plan.tasks[name].eval_sets] == ["id_val", "id_test", *reported]
+
+
 def test_a_checkpoint_that_is_not_there_is_named_before_anything_runs(tmp_path: Path) -> None:
     raw = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
     raw["models"]["mine"] = {"architecture": "ViT-B-32", "pretrained": str(tmp_path / "epoch_1.pt")}

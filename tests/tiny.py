@@ -181,3 +181,13 @@ def same_state(one: State, other: State) -> bool:
 def raw_config() -> dict[str, Any]:
     """config/config.yaml as YAML reads it."""
     return yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+
+
+class Spy(torch.optim.SGD):
+    """Notes the learning rate of every group at every step."""
+
+    used: list[list[float]]
+
+    def step(self, closure: None = None) -> None:
+        self.used.append([group["lr"] for group in self.param_groups])
+        super().step()

@@ -72,10 +72,12 @@ def draw_learned(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
 
 
 def importance_points(importances: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
-    """One row per space and dimension: importance as mean over searches, with the smallest and the largest."""
+    """One row per space and dimension: importance as mean over searches, with the smallest and the largest; the spaces
+    in the order of the run."""
     grouped = importances.groupby([*CELL, "space", "key"], sort=False)["importance"]
     found = grouped.agg(["mean", "min", "max"]).reset_index()
-    return found.sort_values([*CELL, "space", "mean"], ascending=[True, True, True, False], ignore_index=True)
+    place = found.groupby([*CELL, "space"], sort=False).ngroup()
+    return found.iloc[np.lexsort((-found["mean"], place))].reset_index(drop=True)
 
 
 def draw_importances(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:

@@ -36,12 +36,16 @@ def _layout_metrics(table: pd.DataFrame) -> pd.DataFrame:
 
 def _layout_effects(table: pd.DataFrame) -> pd.DataFrame:
     # A difference that is nothing but rounding noise is 0, while -0.0 is a bound below it.
-    clean = table[["value", "low", "high"]].round(9) + 0.0
+    clean = table[["value", "low", "high", "searches_low", "searches_high"]].round(9) + 0.0
+    searched = clean["searches_low"].notna()
+    spread = clean.apply(lambda row: f"[{row['searches_low']:+.1f}, {row['searches_high']:+.1f}]", axis=1)
     table = table.assign(
-        difference=clean.apply(lambda row: f"{row['value']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]", axis=1)
+        difference=clean.apply(lambda row: f"{row['value']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]", axis=1),
+        **({"over searches": spread.where(searched, "")} if searched.any() else {}),
     )
     named = table.rename(columns={"label": "model 1", "against": "model 2", "eval_set": "on"})
-    return named[["task", "model", "effect", "model 1", "model 2", "on", "difference", "verdict", "expected"]]
+    columns = ["task", "model", "effect", "model 1", "model 2", "on", "difference", "over searches"]
+    return named[[*(column for column in columns if column in named), "verdict", "expected"]]
 
 
 def _layout_surgical(table: pd.DataFrame) -> pd.DataFrame:
@@ -70,7 +74,11 @@ def _layout_search(table: pd.DataFrame) -> pd.DataFrame:
 def _layout_trials(table: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(done=table["state"] == "done")
     found = table.groupby(["task", "model", "space", "search_seed"], sort=False).agg(
-        trials=("number", "size"), done=("done", "sum"), best=("score", "max"), median=("score", "median")
+        trials=("number", "size"),
+        done=("done", "sum"),
+        best=("score", "max"),
+        at_best=("score", lambda scores: (scores == scores.max()).sum()),
+        median=("score", "median"),
     )
     return found.assign(best=found["best"].map(_digits), median=found["median"].map(_digits)).reset_index()
 
@@ -108,7 +116,7 @@ LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     ),
     "trials": _layout_trials,
     "importances": lambda table: (
-        table.pivot_table(index=["task", "model", "space"], columns="key", values="importance", sort=False)
+        table.pivot_table(index=["task", "model", "space", "among"], columns="key", values="importance", sort=False)
         .round(3)
         .reset_index()
         .rename_axis(columns=None)
@@ -128,6 +136,7 @@ HEADS = {  # column of a tidy table -> what is printed above it
     "id_val_labels": "labels of id_val",
     "ood_val_labels": "labels of ood_val",
     "steps_ratio": "steps / a final run's",
+    "at_best": "trials at the best",
     "relative_to_reference": "times the reference",
     "relative_to_one_model": "times one model",
     "images_per_second": "images/s",

@@ -106,7 +106,10 @@ def known(trial: Trial, free: dict[str, BaseDistribution]) -> FrozenTrial:
 
 
 def as_study(trials: list[Trial], space: Space, name: str, storage: str | None = None) -> optuna.Study:
-    """The trials of a search as an Optuna study, in memory or in a storage; failed trials stay failed."""
+    """The trials of a search as an Optuna study, in memory or in a storage; failed trials stay failed.
+
+    Its values are the scores with the tie rule, so that Optuna's best trial is the search's.
+    """
     study = optuna.create_study(direction="maximize", study_name=name, storage=storage)
     free = distributions(space)
     for trial in trials:
@@ -114,7 +117,7 @@ def as_study(trials: list[Trial], space: Space, name: str, storage: str | None =
         study.add_trial(
             create_trial(
                 state=TrialState.COMPLETE if done else TrialState.FAIL,
-                value=trial["score"] if done else None,
+                value=value(trial) if done else None,
                 params=trial["proposal"],
                 distributions={key: free[key] for key in trial["proposal"]},
                 user_attrs={"round": int(trial["round"]), "reason": trial["reason"], "changes": trial["changes"]},

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from surefoot import method_entries
 from surefoot.augment import augment
 from surefoot.clip import CONFIG, WEIGHTS, Preprocess, load_state
 from surefoot.data import Data, Examples
@@ -46,20 +47,21 @@ def validation_images(data: Data, seed: int, eval_set: str, images: int | None, 
     """The labelled images that score the trials, the same for every trial of a search.
 
     Balanced: N // C images of each of the C classes present (all of a class that has fewer). Raises UserError for
-    fewer than two classes.
+    fewer than two classes, and says whether more `images` would help.
     """
     if eval_set not in VALIDATION_ROLES:
         raise ValueError(f"selection was handed {eval_set}")
     if not (parts := data.task.parts_of(eval_set)):
         raise UserError(f"task {data.task.name} has no {eval_set} to score a search; choose another eval_set")
-    examples = data.examples(parts, seed)
+    examples = whole = data.examples(parts, seed)
     if images is not None:
         stream = numpy_stream(seed, "search validation", eval_set, images, balanced)
         examples = examples.subset(_draw(examples.labels, images, balanced, stream))
     if len(present := np.unique(examples.labels)) < 2:
+        more = len(np.unique(whole.labels)) > 1
         raise UserError(
             f"task {data.task.name}, {eval_set}: {len(examples)} images of {len(present)} classes cannot score a "
-            "search; raise spaces.<name>.images"
+            f"search; {'raise the images of the space' if more else 'choose another eval_set of the space'}"
         )
     return examples
 
@@ -174,7 +176,7 @@ class Arena:
         try:
             # Only the final run has epochs to choose from.
             settings = {**settings, **own, "keep": "last"}
-            training, recipe = changed(self.space["training"], self.space["recipe"], settings, where)
+            training, recipe = method_entries.changed(self.space["training"], self.space["recipe"], settings, where)
         except ValueError as error:
             raise BadValues(str(error)) from None
         self.classifier.load_state_dict(self.start)

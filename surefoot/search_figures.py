@@ -18,25 +18,29 @@ def history_points(trials: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
 
 
 def draw_history(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
-    """Scores of the trials with the running best of every search, a panel per space.
+    """Scores of the trials with the running best of every search, a panel per space, a colour per search seed.
 
     Trials far below the median are left out: bad ones would press all others into a line.
     """
+    known = list(dict.fromkeys(points["search_seed"]))
+    palette = dict(zip(known, colours(len(known)), strict=True))
     best, middle = points["score"].max(), points["score"].median()
     floor = best - 4 * (best - middle)
     cut = middle < best and (points["score"] < floor).any()
     figure, shown = panels(points.groupby([*CELL, "space"], sort=False), 3.6, 3.0, sharey=True)
     for ((task, model, space), rows), axis in shown:
-        seeds = list(dict.fromkeys(rows["search_seed"]))
-        for colour, (_, search) in zip(colours(len(seeds)), rows.groupby("search_seed", sort=False), strict=True):
+        for seed, search in rows.groupby("search_seed", sort=False):
+            colour, name = palette[seed], f"search {seed}"
             axis.plot(search["number"], search["score"], "o", color=colour, markersize=2.5, alpha=0.45)
-            axis.step(search["number"], search["best"], where="post", color=colour, linewidth=1.6)
+            axis.step(search["number"], search["best"], where="post", color=colour, linewidth=1.6, label=name)
         where = "" if points[CELL].drop_duplicates().shape[0] == 1 else f"\n{task}, {model}"
         on = story["search"]["spaces"][space]["eval_set"]
         axis.set(title=story["labels"][space] + where, xlabel="trial", ylabel=f"score on {on}")
         if cut:
             axis.set(ylim=(floor, best + 0.05 * (best - floor)), ylabel=f"score on {on} (lowest left out)")
         axis.grid(True)
+    if len(known) > 1:
+        shared_legend(figure, shown[0][1])
     return figure
 
 
@@ -72,31 +76,44 @@ def draw_learned(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
 
 
 def importance_points(importances: pd.DataFrame, story: dict[str, Any]) -> pd.DataFrame:
-    """One row per space and dimension: importance as mean over searches, with the smallest and the largest; the spaces
-    in the order of the run."""
-    grouped = importances.groupby([*CELL, "space", "key"], sort=False)["importance"]
+    """One row per space, dimension and set of trials: importance as mean over searches, with the smallest and the
+    largest; the spaces in the order of the run, their dimensions in that of their importance among all trials."""
+    grouped = importances.groupby([*CELL, "space", "among", "key"], sort=False)["importance"]
     found = grouped.agg(["mean", "min", "max"]).reset_index()
     place = found.groupby([*CELL, "space"], sort=False).ngroup()
-    return found.iloc[np.lexsort((-found["mean"], place))].reset_index(drop=True)
+    first = found["mean"].where(found["among"] == "all").groupby([place, found["key"]]).transform("max")
+    return found.iloc[np.lexsort((found["among"], -first, place))].reset_index(drop=True)
 
 
 def draw_importances(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
-    """Bars of the importances, a panel per space; the thin line spans the searches."""
+    """Bars of the importances, a panel per space, among all trials and among the better half; the thin line spans the
+    searches."""
     if points.empty:
         return only_text("no search has two trials of different scores")
     spaces = list(points.groupby([*CELL, "space"], sort=False))
-    tallest = max(len(rows) for _, rows in spaces)
-    figure, shown = panels(spaces, 3.8, 0.8 + 0.24 * tallest, columns=3)
+    tallest = int(points.groupby([*CELL, "space"])["key"].nunique().max())
+    figure, shown = panels(spaces, 3.8, 0.8 + 0.32 * tallest, columns=3)
     for ((_, _, space), rows), axis in shown:
-        place = tallest - 1 - np.arange(len(rows))
-        span = [rows["mean"] - rows["min"], rows["max"] - rows["mean"]]
-        axis.barh(
-            place, rows["mean"], xerr=span, color="#4c78a8", height=0.7, ecolor="0.3", error_kw={"linewidth": 0.8}
-        )
-        axis.set_yticks(place, rows["key"].str.removeprefix("objective."))
+        keys = list(dict.fromkeys(rows["key"]))
+        for among, shift, colour in (("all", 0.2, "#4c78a8"), ("better half", -0.2, "#f2a541")):
+            own = rows[rows["among"] == among]
+            place = [tallest - 1 - keys.index(key) + shift for key in own["key"]]
+            span = [own["mean"] - own["min"], own["max"] - own["mean"]]
+            axis.barh(
+                place,
+                own["mean"],
+                xerr=span,
+                color=colour,
+                height=0.38,
+                ecolor="0.3",
+                error_kw={"linewidth": 0.8},
+                label="all trials" if among == "all" else "better half",
+            )
+        axis.set_yticks([tallest - 1 - k for k in range(len(keys))], [key.removeprefix("objective.") for key in keys])
         axis.set(title=story["labels"][space], xlabel="relative importance (fANOVA)", xlim=(0, 1))
         axis.grid(True, axis="x")
         axis.set_ylim(-0.6, tallest - 0.4)
+    shared_legend(figure, shown[0][1])
     return figure
 
 

@@ -2,16 +2,19 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from surefoot.files import read_json
 from surefoot.learned import read_objective
 from surefoot.results import Results, System, read_records
-from surefoot.trials import read_trials, running_best
+from surefoot.spaces import SEARCH_SEEDS
+from surefoot.trials import read_trials, running_best, winner
 
 KEYS = ["task", "model", "space", "search_seed"]
 
@@ -97,6 +100,32 @@ def search_effects(results: Results) -> list[tuple[str, System, System]]:
     return pairs + [(kind(space), by_method[space], by_method[spaces[space]["learned"]]) for space in taken]
 
 
+def over_searches(results: Results, system: System, other: System, eval_set: str) -> tuple[float, float]:
+    """Interval of system minus other that takes every search as one observation (Student's t): what another search
+    would have found is outside the interval over test images.
+
+    Runs are paired by the seed of the search. NaN for fewer than two searches, or where one has no partner.
+    """
+    own, beside = (_per_search(results, each, eval_set) for each in (system, other))
+    if len(own) < 2 or not set(own) <= set(beside):
+        return math.nan, math.nan
+    gaps = [own[seed] - beside[seed] for seed in own]
+    half = stdtrit(len(gaps) - 1, (1 + results.level) / 2) * np.std(gaps, ddof=1) / math.sqrt(len(gaps))
+    middle = results.difference(system, other, eval_set)[0]
+    return middle - half, middle + half
+
+
+def _per_search(results: Results, system: System, eval_set: str) -> dict[int, float]:
+    """Search seed -> mean over its final runs; a run that belongs to no search counts by its own seed."""
+    seeds: dict[int, list[int]] = {}
+    for seed in system.alphas[0]:
+        seeds.setdefault(seed % SEARCH_SEEDS, []).append(seed)
+    return {
+        search: results.draws(replace(system, alphas=({s: system.alphas[0][s] for s in own},)), eval_set)[0]
+        for search, own in seeds.items()
+    }
+
+
 def trials_table(files: list[Path]) -> pd.DataFrame:
     """Every trial of every search, with the best score so far."""
     tables = []
@@ -146,16 +175,21 @@ def _steps(record: dict[str, Any]) -> int:
 
 
 def importances_table(files: list[Path], story: dict[str, Any]) -> pd.DataFrame:
-    """Relative importance of each dimension for the scores (fANOVA), per search; they sum to 1."""
+    """Relative importance of each dimension for the scores (fANOVA), per search; they sum to 1.
+
+    Among all trials it is mostly what ruins a trial; among the better half, what decides between good ones.
+    """
     from surefoot.proposals import importances
 
     rows = []
     for path in files:
         trials = read_trials([path])
         about = {key: trials[0][key] for key in KEYS}
-        found = importances(trials, story["search"]["spaces"][about["space"]]["dimensions"][about["task"]])
-        rows += [about | {"key": key, "importance": share} for key, share in found.items()]
-    return pd.DataFrame(rows, columns=[*KEYS, "key", "importance"])
+        middle = np.nanmedian([trial["score"] for trial in trials]) if winner(trials) else math.inf
+        for among, chosen in (("all", trials), ("better half", [t for t in trials if t["score"] >= middle])):
+            found = importances(chosen, story["search"]["spaces"][about["space"]]["dimensions"][about["task"]])
+            rows += [about | {"among": among, "key": key, "importance": share} for key, share in found.items()]
+    return pd.DataFrame(rows, columns=[*KEYS, "among", "key", "importance"])
 
 
 def lengths_table(files: list[Path]) -> pd.DataFrame:

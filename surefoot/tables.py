@@ -1,5 +1,6 @@
 """Tables as pure functions of records. Every table is a tidy frame; layouts.py says how it is printed."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from surefoot.searched import (
     importances_table,
     learned_table,
     lengths_table,
+    over_searches,
     search_effects,
     search_table,
     trials_table,
@@ -167,16 +169,21 @@ def ensembles_table(results: Results) -> pd.DataFrame:
 
 
 def effects_table(results: Results) -> pd.DataFrame:
-    """What must be reported: paired differences with intervals, and whether they are clear of zero."""
+    """What must be reported: paired differences with intervals over test images and, of searched methods, over
+    searches, and whether they are clear of zero."""
     rows = []
 
     def claim(effect: str, expected: str, system: System, other: System, eval_set: str, found: tuple = ()) -> None:
         value, low, high = found or results.difference(system, other, eval_set)
-        verdict = "higher" if low > 0 else "lower" if high < 0 else "not clear"
+        searches = (math.nan, math.nan)
+        if system.method in results.searched:
+            searches = over_searches(results, system, other, eval_set)
+        higher, lower = not (low <= 0 or searches[0] <= 0), not (high >= 0 or searches[1] >= 0)
         rows.append(
             results.estimate(system, eval_set)
             | {"effect": effect, "against": other.label, "expected": expected}
-            | {"value": value, "low": low, "high": high, "verdict": verdict}
+            | {"value": value, "low": low, "high": high, "searches_low": searches[0], "searches_high": searches[1]}
+            | {"verdict": "higher" if higher else "lower" if lower else "not clear"}
         )
 
     reference = results.story["reference"]

@@ -1,6 +1,7 @@
 """Switches of a search: the searched seed, the released code's, and layers."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +11,11 @@ from surefoot import finetune, search, train
 from surefoot.augment import augment
 from surefoot.clip import Classifier
 from surefoot.data import Data
+from surefoot.experiments_page import plan_of
+from surefoot.flow_search import Searches
 from surefoot.learned import learned_entry, read_objective
 from surefoot.method_entries import Options, Recipe, Training
+from surefoot.method_entries import changed as changed_entry
 from surefoot.resume import Resumable
 from surefoot.seeds import torch_stream
 from surefoot.text import class_rows
@@ -84,6 +88,43 @@ def test_the_searched_seed_does_not_change_the_start(enter: Enter) -> None:
 
 
 # Switches of the released code
+
+
+@pytest.mark.parametrize(
+    ("space", "rate", "weight", "batches", "distances", "balanced", "head", "changed", "seed"),
+    [
+        ("autoft", "both", 1.0, "epochs", "start", True, "trained", False, False),
+        ("autoft-released", "nowhere", "final", "draws", "live", False, "trained", True, True),
+        ("autoft-r23", "trials", 1.0, "epochs", "live", True, "derived", True, True),
+    ],
+)
+def test_the_entries_have_the_switches_of_the_idea_and_of_the_two_states_of_the_code(
+    space: str,
+    rate: str,
+    weight: object,
+    batches: str,
+    distances: str,
+    balanced: bool,
+    head: str,
+    changed: bool,
+    seed: bool,
+) -> None:
+    """The table of the fact sheet (AutoFT, section 4.9): what holds in the trials and in the final run."""
+    searches, cell = Searches(plan_of("emoji_autoft")), SimpleNamespace(task="emoji-style", space=space)
+    entry, trials = searches.space_entry(cell), searches.search_entry(cell)
+    free = entry["dimensions"]
+    assert free["learning_rate"]["use"] == rate
+    ce = free["objective.ce"]
+    assert (ce["use"] if isinstance(ce, dict) else ce) == weight
+    assert ("seed" in free) == seed
+    assert (entry["balanced"], entry["changed"]) == (balanced, changed)
+    middle = dict.fromkeys((key for key in free if key.startswith("objective.")), 1.0)
+    final, recipe = changed_entry(entry["training"], entry["recipe"], {**entry["final"], **middle}, "spaces")
+    assert (final.options.distances, final.options.head, recipe.batches) == (distances, head, batches)
+    assert trials["recipe"]["batches"] == batches and trials["training"]["options"]["distances"] == "start"
+    # Trials of the released code end within the warm-up, those of the year before have a constant rate.
+    late = trials["recipe"]["warmup"] > trials["recipe"]["steps"] and trials["recipe"]["warmup_share"] == 1
+    assert late == (space == "autoft-released")
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,27 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scipy import stats
 
 from surefoot.layouts import layout, write_tables
+from surefoot.results import System
 from surefoot.search_figures import draw_importances, importance_points
-from surefoot.searched import KEYS, costs_table, learned_table, lengths_table, without_table
+from surefoot.searched import (
+    KEYS,
+    costs_table,
+    importances_table,
+    learned_table,
+    lengths_table,
+    over_searches,
+    without_table,
+)
+from surefoot.spaces import SEARCH_SEEDS
 from surefoot.trials import running_best
 
 ABOUT = {"task": "t", "model": "m", "space": "s", "search_seed": 0}
@@ -103,6 +115,59 @@ def test_values_that_are_words_stand_beside_numbers_in_the_table_of_what_was_lea
 
 def test_without_importances_the_figure_says_why() -> None:
     """All trials of a run on fabricated or hopeless data can have the same score."""
-    points = importance_points(pd.DataFrame(columns=[*KEYS, "key", "importance"]), {})
+    points = importance_points(pd.DataFrame(columns=[*KEYS, "among", "key", "importance"]), {})
     (text,) = draw_importances(points, {}).texts
     assert "different scores" in text.get_text()
+
+
+def judged(values: dict[str, dict[int, float]]) -> SimpleNamespace:
+    """Results in which a run has the given value, whatever is resampled. `values`: method -> seed -> value."""
+
+    def draws(system: System, eval_set: str) -> np.ndarray:
+        runs = [values[system.method][seed] for alphas in system.alphas for seed in alphas]
+        return np.full(3, np.mean(runs))
+
+    def difference(system: System, other: System, eval_set: str) -> tuple[float, float, float]:
+        gap = draws(system, eval_set)[0] - draws(other, eval_set)[0]
+        return gap, gap, gap
+
+    return SimpleNamespace(level=0.95, draws=draws, difference=difference)
+
+
+def system(method: str, seeds: list[int]) -> System:
+    return System(method, method, (dict.fromkeys(seeds, 1.0),))
+
+
+def test_every_search_is_one_observation_whatever_its_final_runs() -> None:
+    """Gaps 1, 2 and 6, the second with two final runs: 3 +- 4.303 * sqrt(7 / 3), as by scipy's paired t-test."""
+    own = {0: 11.0, 1: 11.0, 1 + SEARCH_SEEDS: 13.0, 2: 16.0}
+    results = judged({"a": own, "b": {0: 10.0, 1: 10.0, 2: 10.0}})
+    results.difference = lambda *given: (3.0, 3.0, 3.0)
+    low, high = over_searches(results, system("a", list(own)), system("b", [0, 1, 2]), "test")
+    expected = stats.ttest_rel([11, 12, 16], [10, 10, 10]).confidence_interval(0.95)
+    assert (low, high) == pytest.approx((expected.low, expected.high))
+    assert high - 3 == pytest.approx(4.302653 * (7 / 3) ** 0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize(("own", "beside"), [([0], [0]), ([0, 1], [0]), ([0, SEARCH_SEEDS], [0])])
+def test_one_search_or_one_without_a_partner_has_no_interval(own: list[int], beside: list[int]) -> None:
+    results = judged({"a": dict.fromkeys(own, 1.0), "b": dict.fromkeys(beside, 0.0)})
+    assert np.isnan(over_searches(results, system("a", own), system("b", beside), "test")).all()
+
+
+def test_what_ruins_a_trial_is_not_what_decides_between_good_ones(tmp_path: Path) -> None:
+    """The rate ruins a third of the trials; among the others the weight alone matters."""
+    rng = np.random.default_rng(0)
+    rates, weights = rng.uniform(size=90), rng.uniform(size=90)
+    scores = np.where(rates > 0.67, 5.0, 40 + 10 * weights)
+    rows = [
+        {"number": n, "round": 0, "state": "done", "score": score, "reason": "", "search": "mark"}
+        | {"proposal": json.dumps({"learning_rate": r, "objective.flyp": w}), "changes": "{}"}
+        for n, (score, r, w) in enumerate(zip(scores, rates, weights, strict=True))
+    ]
+    free = {"low": 0.0, "high": 1.0}
+    story = {"search": {"spaces": {"s": {"dimensions": {"t": {"learning_rate": free, "objective.flyp": free}}}}}}
+    table = importances_table([parquet(tmp_path / "trials.parquet", rows)], story)
+    shares = table.set_index(["among", "key"])["importance"]
+    assert shares["all", "learning_rate"] > 0.9 and shares["better half", "objective.flyp"] > 0.9
+    assert table.groupby("among")["importance"].sum().tolist() == pytest.approx([1, 1])

@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from surefoot.proposals import export_studies, importances
-from surefoot.trials import Trial, read_trials
+from surefoot.trials import Trial, read_trials, winner
 
 RECORDS = Path(__file__).parents[1] / "golden/smoke/records"
 
@@ -55,6 +55,7 @@ def test_optunas_own_tools_work_on_it(searches: list[list[Trial]], storage: str)
     study = optuna.load_study(study_name="emoji-smoke/emoji-clip/autoft/search-0", storage=storage)
     best = max(trial["score"] for trial in trials if trial["state"] == "done")
     assert study.best_value == pytest.approx(best)
+    assert study.best_trial.number == winner(trials)["number"]
     assert study.trials_dataframe()["value"].max() == pytest.approx(best)
     assert sum(optuna.importance.get_param_importances(study).values()) == pytest.approx(1)
 
@@ -78,3 +79,15 @@ def test_what_may_be_off_has_an_importance_too() -> None:
     found = importances(trials, space)
     assert set(found) == {"objective.kd", "objective.kd?", "learning_rate"}
     assert next(iter(found)) == "objective.kd" and found["learning_rate"] < 0.1
+
+
+def test_of_equal_trials_the_searchs_winner_is_the_studys_best(searches: list[list[Trial]], tmp_path: Path) -> None:
+    trials = [trial | {"score": 40.0, "state": "done"} for trial in searches[0]]
+    known = json.loads((RECORDS / "story.json").read_text())["search"]["spaces"]
+    space = trials[0]["space"]
+    export_studies(
+        [trials], {trials[0]["task"]: {space: known[space]["dimensions"][trials[0]["task"]]}}, tmp_path / "s.db"
+    )
+    [name] = optuna.get_all_study_names(f"sqlite:///{tmp_path / 's.db'}")
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{tmp_path / 's.db'}")
+    assert study.best_trial.number == winner(trials)["number"] == len(trials) - 1 > 0

@@ -4,8 +4,8 @@ Usage: python benchmarks/paper_scale.py [--model ViT-B-16] [--images 64] [--batc
 
 Fine-tunes by `ft` with streamed images and random crops, evaluates a line of alphas on prepared images, and does the
 inner steps of one AutoFT trial. Prints images per second of each, peak memory, and from them the hours of every
-experiment on published data, whose FLOPs the library counts. On a CPU the defaults take a few minutes; on a GPU raise
---batch and --steps (512 and 20).
+experiment on published data, whose FLOPs the library counts. A batch that does not fit into the memory of the GPU is
+halved until it does. On a CPU the defaults take a few minutes; on a GPU raise --batch and --steps (256 and 20).
 """
 
 import argparse
@@ -38,6 +38,7 @@ from surefoot.device import pick_device  # noqa: E402
 from surefoot.evaluate import Line, score  # noqa: E402
 from surefoot.experiments_page import plans  # noqa: E402
 from surefoot.flow_search import Searches  # noqa: E402
+from surefoot.gradients import NoMemory  # noqa: E402
 from surefoot.images import Crops  # noqa: E402
 from surefoot.method_entries import Recipe, Training  # noqa: E402
 from surefoot.prepare import prepare_files  # noqa: E402
@@ -136,18 +137,33 @@ def report(
         run = Run(training, recipe, examples, Preprocess.of(model), references, 0, None, "ft", quiet=True)
         return lambda: fit(classifier, run)
 
-    def speed(training: Training, recipe: Recipe) -> float:
-        runs = [recipe.model_copy(update={**changes, "steps": steps}) for steps in (1, 1 + given.steps)]
-        short, longer = (timed(train(training, run)) for run in runs)
-        if longer <= short:  # a few steps on a busy machine: start-up counts too
-            return (1 + given.steps) * given.batch / longer
-        return given.steps * given.batch / (longer - short)
+    def speed(what: str, training: Training, recipe: Recipe) -> float:
+        batch, found = given.batch, None
+        while found is None:
+            here = {**changes, "batch_size": batch}
+            runs = [recipe.model_copy(update={**here, "steps": steps}) for steps in (1, 1 + given.steps)]
+            try:
+                short, longer = (timed(train(training, run)) for run in runs)
+                # A few steps on a busy machine: start-up counts too.
+                steps, seconds = (1 + given.steps, longer) if longer <= short else (given.steps, longer - short)
+                found = steps * batch / seconds
+            except (torch.OutOfMemoryError, NoMemory):
+                if batch == 1:
+                    raise
+                batch //= 2
+            if found is None:
+                torch.cuda.empty_cache()  # here the failed attempt's tensors are gone
+        print(f"{what:25} {found:9.1f} images/s at batch {batch}, {given.precision}", flush=True)
+        return found
 
-    trained = speed(training, recipe)
+    where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU, one thread"
+    print(f"{given.model} on {where}")
+    print(f"decoding and cropping     {decoding:9.1f} images/s with {len(os.sched_getaffinity(0))} threads", flush=True)
+    trained = speed("training", training, recipe)
     base, settings = config.spaces["autoft"].method, config.dimensions("autoft", "clip")
     terms = {key.removeprefix("objective."): 0.1 for key in settings if key.startswith("objective.")}
     trial, trial_recipe = config.resolve(base, "clip", {"objective": terms})
-    searched = speed(trial, trial_recipe)
+    searched = speed("inner steps of AutoFT", trial, trial_recipe)
     convention = recipe.head
     classifier = zero_shot_classifier(model, head, convention).to(device).eval()
     start = {key: tensor.clone() for key, tensor in classifier.state_dict().items()}
@@ -159,13 +175,9 @@ def report(
         len(tests) * len(alphas) / timed(lambda: score(line, tests, Preprocess.of(model), given.batch, 1, "line"))
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU, one thread"
-    print(f"{given.model}, {sum(t.numel() for t in start.values()) / 1e6:.0f} M parameters trained, {where}")
-    print(f"decoding and cropping     {decoding:9.1f} images/s with {len(os.sched_getaffinity(0))} threads")
-    print(f"training                  {trained:9.1f} images/s at batch {given.batch}, {given.precision}")
-    print(f"inner steps of AutoFT     {searched:9.1f} images/s, all nine terms")
     print(f"evaluation                {evaluated:9.1f} images/s, counted at each of {len(alphas)} alphas")
     print(f"bound by                  {'decoding' if decoding < trained else 'the model'}")
+    print(f"trained                   {sum(t.numel() for t in start.values()) / 1e6:9.0f} M parameters")
     print(f"peak memory               {peak:9.1f} GB" + _gpu())
     if (size := size_of(Model(architecture=given.model, pretrained="openai"))) is None:
         print(f"no hours: the FLOPs of {given.model} are not known (surefoot/budget.py)")

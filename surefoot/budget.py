@@ -299,4 +299,6 @@ def _add_data(found: Budget, plan: Plan, tasks: list[str]) -> None:
     ]
     for name, source in sources.items():
         owners = [root for kind, root in roots.items() if name in getattr(family(kind), "SOURCES", ())]
-        found.absent += [told for root in owners if (told := source.pickled_copy(root))]
+        here = Path("results/raw", name, "extracted").is_file()
+        for root in (root for root in owners if root.is_dir()):
+            found.absent += filter(None, [source.pickled_copy(root) or ("" if here else source.no_copy(root))])

@@ -38,7 +38,7 @@ def fetch(source: Source, folder: Path, data_root: Path | None, check: bool = Tr
         return {"root": str(found), "how": "own copy", "files": _checked(source, found, check)}
     extracted, partial, mark = folder / "files", folder / ".files.part", folder / "extracted"
     archives = folder / "archives"
-    if not (mark.is_file() and mark.read_text().strip() == _content(source) and not _missing(source, extracted)):
+    if not (mark.is_file() and mark.read_text().strip() == _content(source) and not source.missing(extracted)):
         _by_hand(source, archives, data_root)
         whole = all((archives / file.name).is_file() for file in source.files)
         if data_root and not whole and (told := source.pickled_copy(data_root)):
@@ -50,7 +50,7 @@ def fetch(source: Source, folder: Path, data_root: Path | None, check: bool = Tr
         for path, file in fetched:
             logger.info("%s: unpacking %s", source.name, file.name)
             extract(path, partial / file.to, file, Limit.of(path, source.size))
-        if missing := _missing(source, partial):
+        if missing := source.missing(partial):
             raise UserError(
                 f"{source.name}: its files do not hold {missing[0]}; this is another version of the data set"
             )
@@ -74,16 +74,16 @@ def _own_copy(source: Source, data_root: Path) -> Path | None:
         raise UserError(f"data_root: there is no folder {data_root}")
     looked = [data_root / name for name in source.folders]
     for place in looked:
-        if place.is_dir() and not _missing(source, place):
+        if place.is_dir() and not source.missing(place):
             return place.resolve()
     for place in looked:
-        missing = _missing(source, place)
+        missing = source.missing(place)
         if place != data_root and place.is_dir() and any(place.iterdir()) and len(missing) < len(source.needs):
             hint = f" {source.by_hand}" if source.by_hand else ""
             raise UserError(
                 f"{source.name}: {place} is incomplete, {missing[0]} is missing; complete it or remove it.{hint}"
             )
-    logger.info("%s: no copy in %s", source.name, ", ".join(map(str, looked)))
+    logger.warning("%s: no copy in %s", source.name, ", ".join(map(str, looked)))
     return None
 
 
@@ -106,10 +106,6 @@ def _checked(source: Source, place: Path, check: bool) -> dict[str, str]:
     return found
 
 
-def _missing(source: Source, place: Path) -> list[str]:
-    return [path for path in source.needs if not (place / path).exists()]
-
-
 def _by_hand(source: Source, archives: Path, data_root: Path | None) -> None:
     """Raises UserError that names every file which only the user can get, and where copies were looked for."""
     files = [file for file in source.files if not file.urls and not (archives / file.name).is_file()]
@@ -117,7 +113,7 @@ def _by_hand(source: Source, archives: Path, data_root: Path | None) -> None:
         return
     looked = ""
     for place in (data_root / name for name in source.folders) if data_root else ():
-        missing = _missing(source, place)
+        missing = source.missing(place)
         looked += f" {place}: {'no such folder' if not place.is_dir() else f'no {missing[0]}'}."
     put = " and ".join(file.name for file in files)
     raise UserError(

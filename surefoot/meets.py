@@ -15,7 +15,7 @@ def shared(rows: Iterable[Published], others: dict[str, dict[str, Any]]) -> list
     """Published numbers, and behind them those that tasks share with the tasks that they were published of.
 
     A task with the same test sets but another training: its zero-shot model is the same, whatever is trained is only
-    roughly comparable, and the note says why.
+    roughly comparable, and the note says why; or it is not comparable at all (`trained` is false).
 
     Args:
         rows: from `load_published`.
@@ -28,6 +28,8 @@ def shared(rows: Iterable[Published], others: dict[str, dict[str, Any]]) -> list
             if row.comparable == "no" or row.task != how["task"] or not _sets(row) <= set(how["eval_sets"]):
                 continue
             changes = {"task": task}
+            if row.alpha != 0 and not how["trained"]:
+                continue
             if row.alpha != 0:
                 changes |= {"comparable": "roughly", "note": "; ".join(filter(None, [row.note, how["differs"]]))}
             found.append(row._replace(**changes))

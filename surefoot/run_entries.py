@@ -51,7 +51,7 @@ class Model(Section):
         if len(given) != 1 or not complete[given[0]]:
             raise ValueError("give either folder, or architecture and pretrained, or tower")
         if self.tower == "resnet26" and self.pretrained:
-            raise ValueError("resnet26 has no published weights: leave pretrained out, or name a folder with weights")
+            raise ValueError("resnet26 has no tag of weights: leave pretrained out, or name a folder with weights")
         if self.image_size and not self.tower:
             raise ValueError("image_size is for a tower; a CLIP model knows its own")
         return self
@@ -124,6 +124,9 @@ class Shared(Section):
 
     task: Name = Field(description="Whose numbers: a name in the column task of config/published.")
     eval_sets: list[Name] = Field(min_length=1, description="The test sets that both have, with the same images.")
+    trained: bool = Field(
+        True, description="Whether numbers of trained models stand there too; false: the zero-shot model's alone."
+    )
     differs: str = Field(
         min_length=1,
         description="What is otherwise in training. It stands beside the numbers of trained models, which are only "

@@ -81,10 +81,22 @@ class Source:
         """Bytes after extraction; those of its files where nobody says them, as images are hardly smaller in one."""
         return self.size or self.archived
 
+    def missing(self, place: Path) -> list[str]:
+        """What of its needs a folder does not hold."""
+        return [path for path in self.needs if not (place / path).exists()]
+
+    def no_copy(self, data_root: Path) -> str:
+        """What to tell a user whose data_root holds no copy, so that it will be downloaded; '' where one is there."""
+        places = [data_root / name for name in self.folders]
+        if self.asks_the_user or not all(self.missing(place) for place in places):
+            return ""
+        size = f" ({self.archived / 1e9:.3g} GB)" if self.archived else ""
+        return f"{self.name}{size} is downloaded: no copy in {', '.join(map(str, places))}"
+
     def pickled_copy(self, data_root: Path) -> str:
         """What to tell a user who has the pickled version only; '' where there is none."""
         places = [data_root / name for name in self.folders if self.pickled]
-        if any(all((place / path).exists() for path in self.needs) for place in places):
+        if not all(map(self.missing, places)):
             return ""
         for place in places:
             if (place / self.pickled).is_dir():

@@ -255,6 +255,7 @@ DATA = {
         {name: partial(_sst2, "valid" if name == "val" else name) for name in ("train", "val", "test")},
         OFFICIAL,
         {"train": 6920, "val": 872, "test": 1821},
+        stream=True,
     ),
     "pcam": _data(
         "PatchCamelyon, metastases in lymph nodes",

@@ -172,7 +172,18 @@ def test_every_experiment_can_be_told(path: str) -> None:
 def test_a_dry_run_tells_of_a_pickled_copy(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-batches-py").mkdir()
     found = searches("autoft_cifar", {"data_root": {"cifar": str(tmp_path), "folder": str(tmp_path)}})
-    assert "cifar-10-batches-py is the pickled version" in estimate(found).lines(50)[-1]
+    assert "cifar-10-batches-py is the pickled version" in "".join(estimate(found).lines(50))
+
+
+def test_a_dry_run_tells_of_a_data_root_without_a_copy(tmp_path: Path) -> None:
+    """A folder of another name would be downloaded over, 12 GB of it."""
+    (tmp_path / "iwildcam").mkdir()
+    wanted = searches("autoft_wilds", {"data_root": {"wilds": str(tmp_path)}})
+    told = f"iwildcam (12 GB) is downloaded: no copy in {tmp_path / 'iwildcam_v2.0'}"
+    assert told in estimate(wanted).lines(50)
+    for needed in ("metadata.csv", "train"):
+        (tmp_path / "iwildcam_v2.0" / needed).mkdir(parents=True)
+    assert told not in estimate(wanted).lines(50)
 
 
 def test_a_dry_run_tells_of_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -146,7 +146,8 @@ def test_tasks_share_published_numbers_of_test_sets_but_not_of_recipes() -> None
         ROW._replace(eval_set="r", value=66.0, comparable="no", note="why"),
         ROW._replace(task="fmow", eval_set="v2", value=40.0),
     ]
-    found = shared(published, {"other": {"task": "imagenet", "eval_sets": ["v2", "r"], "differs": "other crops"}})
+    how = {"task": "imagenet", "eval_sets": ["v2", "r"], "differs": "other crops", "trained": True}
+    found = shared(published, {"other": how})
     roughly = {"task": "other", "comparable": "roughly"}
     assert found == [
         *published,
@@ -161,6 +162,7 @@ def test_tasks_share_published_numbers_of_test_sets_but_not_of_recipes() -> None
         ("FT", "average", 68.0, 0.0, "other protocol"),
     ]
     assert shared(published, {}) == published
+    assert shared(published, {"other": how | {"trained": False}}) == [*published, published[0]._replace(task="other")]
 
 
 def test_means_are_of_the_sets_that_a_paper_names() -> None:

@@ -175,6 +175,12 @@ def test_every_experiment_has_a_smoke_scale(name: str) -> None:
             entry = Searches(plan).space_entry(SimpleNamespace(task=task, space=space))
             found = entry["images"], entry["trial"]["steps"], entry["recipe"]["batch_size"]
             assert found == (20, 2, 8), (task, space)
+    adapted, online = plan.config.surgical, plan.config.online
+    for arm in adapted.methods if adapted.tasks else ():
+        training, recipe = plan.config.resolve(arm, adapted.recipe)
+        assert not training.train or (recipe.steps == 4 and recipe.batch_size == 8), arm
+    assert [len(how.learning_rates) for how in (adapted, online)] == [1, 1]
+    assert (adapted.shots, online.copies) == ([2], 2)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -350,7 +350,7 @@ def test_the_config_refuses_methods_that_need_text(method: str, words: str) -> N
         ({"tower": "resnet26", "folder": "x"}, "or tower"),
         ({"tower": "resnet50", "architecture": "RN50"}, "or tower"),
         ({"pretrained": "IMAGENET1K_V2"}, "or tower"),
-        ({"tower": "resnet26", "pretrained": "IMAGENET1K_V2"}, "resnet26 has no published weights"),
+        ({"tower": "resnet26", "pretrained": "IMAGENET1K_V2"}, "resnet26 has no tag of weights"),
         ({"tower": "resnet52"}, "did you mean 'resnet50'|did you mean 'resnet26'"),
         ({"tower": "resnet26", "image_size": 33}, "multiple of 4"),
         ({"folder": "x", "image_size": 32}, "image_size is for a tower"),

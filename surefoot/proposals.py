@@ -145,7 +145,8 @@ def importances(trials: list[Trial], space: dict[str, Any]) -> dict[str, float]:
     """
     free = distributions(dimensions_of(space))
     lowest = {key: d.choices[0] if isinstance(d, CategoricalDistribution) else d.low for key, d in free.items()}
-    filled = [trial | {"proposal": lowest | trial["proposal"]} for trial in trials]
+    # Number 0, so that the tie rule adds nothing to a score.
+    filled = [trial | {"number": 0, "proposal": lowest | trial["proposal"]} for trial in trials]
     study = as_study(filled, dimensions_of(space), "importances")
     if len({trial["score"] for trial in trials if trial["state"] == "done"}) < 2:
         return {}

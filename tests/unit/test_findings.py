@@ -6,6 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from surefoot.names import prediction_column
+from tests.golden.packed import unpacked
+
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "findings.md").read_text()
 BRACKET = r"[+-]?\d+\.\d+ \[[+-]?\d+\.\d+, [+-]?\d+\.\d+\]"
@@ -27,11 +30,13 @@ def made(name: str, experiment: str = "emoji_full") -> list[Row]:
     return rows((DOCS / f"{experiment}/{name}.md").read_text())[0]
 
 
-def effect(first: str, second: str, on: str, experiment: str = "emoji_full", **where: str) -> str:
-    """The difference that the table of effects gives for two models, not that of two gains."""
+def effect(
+    first: str, second: str, on: str, experiment: str = "emoji_full", what: str = "difference", **where: str
+) -> str:
+    """What the table of effects gives for two models, not for two gains."""
     wanted = {"model 1": first, "model 2": second, "on": on, **where}
     kept = [row for row in made("effects", experiment) if "minus" not in row["effect"]]
-    [found] = [row["difference"] for row in kept if wanted.items() <= row.items()]
+    [found] = [row[what] for row in kept if wanted.items() <= row.items()]
     return found
 
 
@@ -42,6 +47,13 @@ CASES = [
         (row[on], effect(row["searched"], row["with"], on, "emoji_autoft"))
         for row in SEARCHED
         for on in ("ID test", "Average under shift")
+    ),
+    *(
+        (
+            row["under shift, over searches"],
+            effect(row["searched"], row["with"], "Average under shift", "emoji_autoft", "over searches"),
+        )
+        for row in SEARCHED
     ),
     *((row[on], effect(row["method"], "FT", on)) for row in METHODS for on in ("ID test", "Average under shift")),
     *(
@@ -79,6 +91,20 @@ def test_short_and_full_runs_of_the_winners_score_as_said() -> None:
         scores[space] = f"{short:.1f} and {full.mean():.1f}"
     named = zip(("AutoFT", "random search", "L2-SP", "FLYP", "FT"), scores.values(), strict=True)
     assert all(f"{name} {score}" in text for name, score in named), scores
+
+
+def test_searches_differ_as_said(tmp_path: Path) -> None:
+    """AutoFT minus FT (searched) under shift, search by search, from the plain predictions."""
+    records, found = unpacked("emoji_autoft", tmp_path), {}
+    for space in ("autoft", "ft-searched"):
+        table = pd.read_parquet(records / f"evaluate/emoji-style/emoji-clip/{space}/predictions.parquet")
+        table = table[table["role"] == "ood_test"]
+        right = table["label"] == table[prediction_column("weights", 1.0)]
+        per_class = right.groupby([table[key] for key in ("seed", "eval_set", "label")]).mean()
+        found[space] = per_class.groupby(level=[0, 1]).mean()
+    gaps = 100 * (found["autoft"] - found["ft-searched"]).groupby(level=0).mean()
+    said = [f"{gap:.1f}".replace("-0.0", "0.0") for gap in gaps]
+    assert f"by {', '.join(said[:-1])} and {said[-1]} points" in re.sub(r"\s+", " ", TEXT), said
 
 
 def test_every_value_with_an_interval_stands_in_a_table() -> None:

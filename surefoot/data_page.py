@@ -2,7 +2,7 @@
 
 from surefoot.flow import PUBLISHED
 from surefoot.origins import comes, told
-from surefoot.proofs import COMMON, RUN, digest_of_file, proofs_table
+from surefoot.proofs import COMMON, IN_PROCESS_TEST, RUN, digest_of_file, proofs_table
 from surefoot.sources import Source
 from surefoot.tasks import family
 
@@ -69,7 +69,9 @@ Below, *downloads* says whether a rule fetches all files or waits for files that
 they have published digests or one that is noted at the first download (inside: tables of an own copy). *Prepares*
 names the test that reads the layout, against the loaders of torchvision, wilds or the makers' code where they have
 one. *Trains* and *evaluates* say whether a whole run from such files to tables does, with the embedded CLIP (breeds:
-with a ResNet-50): `{RUN}`.
+with a ResNet-50): `{RUN}`; *in one
+process*: the same functions do, with a tiny CLIP and without Snakemake, and adapt to its targets where it has some:
+`{IN_PROCESS_TEST}`.
 
 Only the real files can show that hosts still serve them, that digests are those on record, and that the numbers of
 images are those that preparing checks. *Not known before* is what nobody publishes.

@@ -1,5 +1,6 @@
 """Data sets that no run of the workflow's tests uses: from files in the real layout to records, in one process."""
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,7 +56,8 @@ def opened(entry: dict, copies: dict[str, Path], folder: Path) -> Data:
         assert found["how"] == "own copy"
         folders[split] = folder / split
         prepare_files(how, Path(found.pop("root")), SIDE, folders[split], folder / "state" / split, found, split, False)
-    return Data(task, folders)
+    few = tuple(replace(target, validation=2) for target in task.targets)
+    return Data(replace(task, targets=few), folders)
 
 
 @pytest.mark.parametrize("name", TASKS)

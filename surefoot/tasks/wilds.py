@@ -202,7 +202,8 @@ DATA = {
     ),
 }
 
-STREAMED = ("iwildcam", "fmow", "camelyon17", "celeba")  # training sets that are too large to prepare
+# Training sets that are too large to prepare, or that crops should see whole (waterbirds).
+STREAMED = ("iwildcam", "fmow", "camelyon17", "celeba", "waterbirds")
 SPLITS: dict[str, Prepared] = {
     f"{name}-{split}": Prepared(
         source=name, index=partial(data.index, split), images=size, stream=split == "train" and name in STREAMED

@@ -186,9 +186,11 @@ def _check_files(root: Path, files: pd.Series, name: str) -> None:
     """Raises UserError for images that stay files and are missing or cut off: training would end at the step that
     meets one. Damage in the middle of a file is seen only then."""
     broken: list[str] = []
-    for start in tqdm(range(0, len(files), CHUNK), desc=f"check {name}", unit_scale=CHUNK, unit="img"):
-        found = pool().map(lambda file: check_whole(root / file), files[start : start + CHUNK])
-        broken += [str(error) for error in found if error]
+    with tqdm(total=len(files), desc=f"check {name}", unit="img") as bar:
+        for start in range(0, len(files), CHUNK):
+            chunk = files[start : start + CHUNK]
+            broken += [str(error) for error in pool().map(lambda file: check_whole(root / file), chunk) if error]
+            bar.update(len(chunk))
     _refuse(broken, len(files), name)
 
 

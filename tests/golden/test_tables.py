@@ -45,7 +45,7 @@ NAMES = (
 )
 DRAWN = {  # the figures that docs/findings.md shows
     "emoji_full": ("frontier", "shots", "factors"),
-    "emoji_autoft": ("search", "learned", "importances"),
+    "emoji_autoft": ("search", "learned", "importances", "lengths", "without"),
 }
 LONG = {
     "metrics",

@@ -151,5 +151,6 @@ def draw_without(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
         axis.set_yticks(range(len(terms)), terms)
         axis.axvline(0, color="0.3", linewidth=0.8)
         axis.set(title=f"{story['labels'][space]}, without", xlabel="change of the score on validation images")
+        axis.locator_params(axis="x", nbins=5)
         axis.grid(True, axis="x")
     return figure

@@ -107,6 +107,24 @@ def test_searches_differ_as_said(tmp_path: Path) -> None:
     assert f"by {', '.join(said[:-1])} and {said[-1]} points" in re.sub(r"\s+", " ", TEXT), said
 
 
+def test_terms_are_missed_as_said() -> None:
+    found = pd.read_csv(DOCS / "emoji_autoft/without.csv").set_index(["search_seed", "without"])
+    missed = found[found["high"] < 0]["difference"].round(1).to_dict()
+    said = {(0, "entropy"): -1.4, (1, "flyp"): -0.4, (2, "ce"): -1.3, (2, "dcm"): -0.6, (2, "flyp"): -0.8}
+    assert missed == said and all(f"{value}" in TEXT for value in said.values())
+    norms = found["difference"].unstack()[["l1zero", "l2zero", "l1init", "l2init"]].abs()
+    assert norms.max(axis=None) < 0.05 and (norms > 0).sum(axis=None) == 1
+
+
+def test_short_runs_rank_as_said() -> None:
+    table = pd.read_csv(DOCS / "emoji_autoft/lengths.csv")
+    wide = table.pivot(index="steps", columns="search_seed", values="correlation")
+    lost = (table["best"] - table["chosen"]).groupby(table["steps"]).mean()
+    for steps, row in wide.iterrows():
+        cells = [*(f"{value:.2f}" for value in (*row, row.mean())), f"{lost[steps]:.1f}"]
+        assert f"| {steps} | {' | '.join(cells)} |" in (DOCS / "tuning.md").read_text()
+
+
 def test_every_value_with_an_interval_stands_in_a_table() -> None:
     tables = [path.read_text() for name in ("emoji_full", "emoji_autoft") for path in (DOCS / name).glob("*.md")]
     known = {value for text in tables for value in re.findall(BRACKET, text)}

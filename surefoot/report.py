@@ -50,6 +50,8 @@ NUMBERS = (
     "value",
     "low",
     "high",
+    "searches_low",
+    "searches_high",
     "alpha",
     "epoch",
     "target_val",

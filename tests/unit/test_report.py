@@ -1,0 +1,20 @@
+"""The page of the report, from committed tables."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from surefoot.report import write_report
+
+TESTS = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize(("experiment", "said"), [("emoji_full", "[-1.5, +0.9]"), ("emoji_autoft", "[-4.8, +1.2]")])
+def test_the_report_prints_tables_with_empty_cells(experiment: str, said: str, tmp_path: Path) -> None:
+    """Read from CSV a column of numbers with an empty cell is one of text; effects have an interval that few rows have."""
+    story = json.loads((TESTS / f"golden/{experiment}/records/story.json").read_text())
+    tables = sorted((TESTS.parent / "docs" / experiment).glob("*.csv"))
+    write_report(tables, [], [], [], story, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert said in page and ">nan<" not in page.lower()

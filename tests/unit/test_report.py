@@ -12,7 +12,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 @pytest.mark.parametrize(("experiment", "said"), [("emoji_full", "[-1.5, +0.9]"), ("emoji_autoft", "[-4.8, +1.2]")])
 def test_the_report_prints_tables_with_empty_cells(experiment: str, said: str, tmp_path: Path) -> None:
-    """Read from CSV a column of numbers with an empty cell is one of text; effects have an interval that few rows have."""
+    """Read from CSV, a column of numbers with an empty cell is one of text; few rows have an interval over searches."""
     story = json.loads((TESTS / f"golden/{experiment}/records/story.json").read_text())
     tables = sorted((TESTS.parent / "docs" / experiment).glob("*.csv"))
     write_report(tables, [], [], [], story, tmp_path / "report.html")

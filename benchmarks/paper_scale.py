@@ -137,22 +137,22 @@ def report(
         run = Run(training, recipe, examples, Preprocess.of(model), references, 0, None, "ft", quiet=True)
         return lambda: fit(classifier, run)
 
-    def speed(what: str, training: Training, recipe: Recipe) -> float:
-        batch, found = given.batch, None
-        while found is None:
-            here = {**changes, "batch_size": batch}
-            runs = [recipe.model_copy(update={**here, "steps": steps}) for steps in (1, 1 + given.steps)]
-            try:
-                short, longer = (timed(train(training, run)) for run in runs)
-                # A few steps on a busy machine: start-up counts too.
-                steps, seconds = (1 + given.steps, longer) if longer <= short else (given.steps, longer - short)
-                found = steps * batch / seconds
-            except (torch.OutOfMemoryError, NoMemory):
-                if batch == 1:
-                    raise
-                batch //= 2
-            if found is None:
-                torch.cuda.empty_cache()  # here the failed attempt's tensors are gone
+    def speed(what: str, training: Training, recipe: Recipe, batch: int = given.batch) -> float:
+        here = {**changes, "batch_size": batch}
+        runs = [recipe.model_copy(update={**here, "steps": steps}) for steps in (1, 1 + given.steps)]
+        seconds: list[float] = []
+        try:
+            seconds += [timed(train(training, run)) for run in runs]
+        except (torch.OutOfMemoryError, NoMemory):
+            if batch == 1:
+                raise
+        if not seconds:
+            torch.cuda.empty_cache()  # here the failed attempt's tensors are gone
+            return speed(what, training, recipe, batch // 2)
+        short, longer = seconds
+        # Where few steps on a busy machine are too short to tell apart, start-up counts too.
+        steps, elapsed = (given.steps, longer - short) if longer > short else (1 + given.steps, longer)
+        found = steps * batch / elapsed
         print(f"{what:25} {found:9.1f} images/s at batch {batch}, {given.precision}", flush=True)
         return found
 

@@ -41,11 +41,12 @@ def _layout_effects(table: pd.DataFrame) -> pd.DataFrame:
     spread = clean.apply(lambda row: f"[{row['searches_low']:+.1f}, {row['searches_high']:+.1f}]", axis=1)
     table = table.assign(
         difference=clean.apply(lambda row: f"{row['value']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]", axis=1),
-        **({"over searches": spread.where(searched, "")} if searched.any() else {}),
+        spread=spread.where(searched, ""),
     )
-    named = table.rename(columns={"label": "model 1", "against": "model 2", "eval_set": "on"})
-    columns = ["task", "model", "effect", "model 1", "model 2", "on", "difference", "over searches"]
-    return named[[*(column for column in columns if column in named), "verdict", "expected"]]
+    heads = {"label": "model 1", "against": "model 2", "eval_set": "on", "spread": "over searches"}
+    spreads = ["over searches"] if searched.any() else []
+    columns = ["task", "model", "effect", "model 1", "model 2", "on", "difference", *spreads, "verdict", "expected"]
+    return table.rename(columns=heads)[columns]
 
 
 def _layout_surgical(table: pd.DataFrame) -> pd.DataFrame:

@@ -28,9 +28,9 @@ def shared(rows: Iterable[Published], others: dict[str, dict[str, Any]]) -> list
             if row.comparable == "no" or row.task != how["task"] or not _sets(row) <= set(how["eval_sets"]):
                 continue
             changes = {"task": task}
-            if row.alpha != 0 and not how["trained"]:
-                continue
             if row.alpha != 0:
+                if not how["trained"]:
+                    continue
                 changes |= {"comparable": "roughly", "note": "; ".join(filter(None, [row.note, how["differs"]]))}
             found.append(row._replace(**changes))
     return found

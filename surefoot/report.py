@@ -34,43 +34,18 @@ TABLE_TITLES = {
 }
 
 
-NUMBERS = (
-    "correlation",
-    "chosen",
-    "difference",
-    "score",
-    "best",
-    "importance",
-    "id_val_labels",
-    "ood_val_labels",
-    "trials",
-    "steps_ratio",
-    "published",
-    "std",
-    "value",
-    "low",
-    "high",
-    "searches_low",
-    "searches_high",
-    "alpha",
-    "epoch",
-    "target_val",
-    "factor",
-)
-
-
 def write_report(
     tables: list[Path], figures: list[Path], sheets: list[Path], cards: list[Path], story: dict[str, Any], page: Path
 ) -> None:
     """Fill the page with tables, figures, contact sheets and task cards."""
-    frames = {path.stem: pd.read_csv(path, keep_default_na=False) for path in tables}
+    frames = {path.stem: _read(path) for path in tables}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     html = environment.get_template("report.html.j2").render(
         story=story,
         titles=TABLE_TITLES,
-        tables={name: _html(layout(name, _numbers(frame), story)) for name, frame in frames.items()},
+        tables={name: _html(layout(name, frame, story)) for name, frame in frames.items()},
         figures={path.stem: _inline(path) for path in figures},
         sheets={path.stem.removeprefix("contact-"): _inline(path) for path in sheets},
         cards={path.stem.removeprefix("task-"): path.read_text(encoding="utf-8") for path in cards},
@@ -79,8 +54,11 @@ def write_report(
         partial.write_text(html, encoding="utf-8")
 
 
-def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.apply(lambda column: pd.to_numeric(column) if column.name in NUMBERS else column)
+def _read(path: Path) -> pd.DataFrame:
+    """A tidy table as it was written: only an empty cell has no value, and in a column of text it is an empty text."""
+    frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    texts = frame.select_dtypes(exclude=["number", "bool"]).columns
+    return frame.fillna(dict.fromkeys(texts, ""))
 
 
 def _html(printed: pd.DataFrame) -> str:

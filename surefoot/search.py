@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from surefoot import method_entries
 from surefoot.augment import augment
 from surefoot.clip import CONFIG, WEIGHTS, Preprocess, load_state
 from surefoot.data import Data, Examples
@@ -25,7 +24,7 @@ from surefoot.files import BadValues, UserError, digest_of, write_json
 from surefoot.finetune import start_classifier
 from surefoot.gradients import NoMemory
 from surefoot.images import Crops
-from surefoot.method_entries import Augmentation, Recipe, Training
+from surefoot.method_entries import Augmentation, Recipe, Training, changed
 from surefoot.proposals import propose
 from surefoot.records import metered, peaks, versions
 from surefoot.references import References
@@ -131,21 +130,21 @@ class Arena:
 
     def run(self, number: int, proposal: dict[str, Any]) -> Trial:
         """One trial: the start, a few steps, a score, what it cost. What goes wrong is part of the record."""
-        changed = changes(self.dimensions, proposal, "trials")
+        values = changes(self.dimensions, proposal, "trials")
         before, wall, cpu = self.spent.copy(), time.perf_counter(), time.process_time()
-        score, reason = self.attempt(changed, number, self.space["trial"])
+        score, reason = self.attempt(values, number, self.space["trial"])
         self.spent += {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
         return {
             "number": number,
             "proposal": proposal,
-            "changes": changed,
+            "changes": values,
             "state": "failed" if reason else "done",
             "score": score,
             "reason": reason,
             "cost": {key: self.spent[key] - before[key] for key in SPENT} | peaks(),
         }
 
-    def attempt(self, changed: dict[str, Any], number: int, settings: dict[str, Any]) -> tuple[float, str]:
+    def attempt(self, values: dict[str, Any], number: int, settings: dict[str, Any]) -> tuple[float, str]:
         """Score of a run on the validation images, higher is better; NaN and the reason where it failed.
 
         What says nothing of the values ends the job, so that it is tried again by the next: an image that cannot be
@@ -153,7 +152,7 @@ class Arena:
         for more than the method itself: another GPU would not fail.
         """
         try:
-            self.train(changed, number, settings)
+            self.train(values, number, settings)
             score = self.evaluate(number)
             if not math.isfinite(score):
                 raise BadValues("the score is not finite")
@@ -169,18 +168,18 @@ class Arena:
                 f"batch_size, raise accumulation, or use a larger GPU; finished trials are kept ({error})"
             ) from error
 
-    def train(self, changed: dict[str, Any], number: int, settings: dict[str, Any]) -> None:
+    def train(self, values: dict[str, Any], number: int, settings: dict[str, Any]) -> None:
         """Leave the classifier as a run from the start ends. Raises BadValues for values without meaning."""
-        own = {key: value for key, value in changed.items() if key != "seed"}
+        own = {key: value for key, value in values.items() if key != "seed"}
         where = f"spaces.{self.space['name']}"
         try:
             # Only the final run has epochs to choose from.
             settings = {**settings, **own, "keep": "last"}
-            training, recipe = method_entries.changed(self.space["training"], self.space["recipe"], settings, where)
+            training, recipe = changed(self.space["training"], self.space["recipe"], settings, where)
         except ValueError as error:
             raise BadValues(str(error)) from None
         self.classifier.load_state_dict(self.start)
-        seed = stream_seed(self.seed, changed)
+        seed = stream_seed(self.seed, values)
         self.references.options, self.references.seed = training.options, seed
         steps = recipe.steps or recipe.epochs * math.ceil(len(self.examples) / recipe.batch_size)
         self.spent += {"steps": steps, "images": steps * min(recipe.batch_size, len(self.examples))}

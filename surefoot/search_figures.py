@@ -81,7 +81,7 @@ def importance_points(importances: pd.DataFrame, story: dict[str, Any]) -> pd.Da
     grouped = importances.groupby([*CELL, "space", "among", "key"], sort=False)["importance"]
     found = grouped.agg(["mean", "min", "max"]).reset_index()
     place = found.groupby([*CELL, "space"], sort=False).ngroup()
-    first = found["mean"].where(found["among"] == "all").groupby([place, found["key"]]).transform("max")
+    first = found["mean"].where(found["among"] == "all trials").groupby([place, found["key"]]).transform("max")
     return found.iloc[np.lexsort((found["among"], -first, place))].reset_index(drop=True)
 
 
@@ -95,7 +95,7 @@ def draw_importances(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     figure, shown = panels(spaces, 3.8, 0.8 + 0.32 * tallest, columns=3)
     for ((_, _, space), rows), axis in shown:
         keys = list(dict.fromkeys(rows["key"]))
-        for among, shift, colour in (("all", 0.2, "#4c78a8"), ("better half", -0.2, "#f2a541")):
+        for among, shift, colour in (("all trials", 0.2, "#4c78a8"), ("better half", -0.2, "#f2a541")):
             own = rows[rows["among"] == among]
             place = [tallest - 1 - keys.index(key) + shift for key in own["key"]]
             span = [own["mean"] - own["min"], own["max"] - own["mean"]]
@@ -107,7 +107,7 @@ def draw_importances(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
                 height=0.38,
                 ecolor="0.3",
                 error_kw={"linewidth": 0.8},
-                label="all trials" if among == "all" else "better half",
+                label=among,
             )
         axis.set_yticks([tallest - 1 - k for k in range(len(keys))], [key.removeprefix("objective.") for key in keys])
         axis.set(title=story["labels"][space], xlabel="relative importance (fANOVA)", xlim=(0, 1))

@@ -100,15 +100,15 @@ def search_effects(results: Results) -> list[tuple[str, System, System]]:
     return pairs + [(kind(space), by_method[space], by_method[spaces[space]["learned"]]) for space in taken]
 
 
-def over_searches(results: Results, system: System, other: System, eval_set: str) -> tuple[float, float]:
+def over_searches(results: Results, system: System, other: System, eval_set: str) -> tuple[float, float] | None:
     """Interval of system minus other that takes every search as one observation (Student's t): what another search
     would have found is outside the interval over test images.
 
-    Runs are paired by the seed of the search. NaN for fewer than two searches, or where one has no partner.
+    Runs are paired by the seed of the search. None for fewer than two searches, or where one has no partner.
     """
     own, beside = (_per_search(results, each, eval_set) for each in (system, other))
     if len(own) < 2 or not set(own) <= set(beside):
-        return math.nan, math.nan
+        return None
     gaps = [own[seed] - beside[seed] for seed in own]
     half = stdtrit(len(gaps) - 1, (1 + results.level) / 2) * np.std(gaps, ddof=1) / math.sqrt(len(gaps))
     middle = results.difference(system, other, eval_set)[0]
@@ -186,7 +186,7 @@ def importances_table(files: list[Path], story: dict[str, Any]) -> pd.DataFrame:
         trials = read_trials([path])
         about = {key: trials[0][key] for key in KEYS}
         middle = np.nanmedian([trial["score"] for trial in trials]) if winner(trials) else math.inf
-        for among, chosen in (("all", trials), ("better half", [t for t in trials if t["score"] >= middle])):
+        for among, chosen in (("all trials", trials), ("better half", [t for t in trials if t["score"] >= middle])):
             found = importances(chosen, story["search"]["spaces"][about["space"]]["dimensions"][about["task"]])
             rows += [about | {"among": among, "key": key, "importance": share} for key, share in found.items()]
     return pd.DataFrame(rows, columns=[*KEYS, "among", "key", "importance"])

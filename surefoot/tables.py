@@ -175,15 +175,14 @@ def effects_table(results: Results) -> pd.DataFrame:
 
     def claim(effect: str, expected: str, system: System, other: System, eval_set: str, found: tuple = ()) -> None:
         value, low, high = found or results.difference(system, other, eval_set)
-        searches = (math.nan, math.nan)
-        if system.method in results.searched:
-            searches = over_searches(results, system, other, eval_set)
-        higher, lower = not (low <= 0 or searches[0] <= 0), not (high >= 0 or searches[1] >= 0)
+        searches = over_searches(results, system, other, eval_set) if system.method in results.searched else None
+        lows, highs = zip(*filter(None, [(low, high), searches]), strict=True)
         rows.append(
             results.estimate(system, eval_set)
             | {"effect": effect, "against": other.label, "expected": expected}
-            | {"value": value, "low": low, "high": high, "searches_low": searches[0], "searches_high": searches[1]}
-            | {"verdict": "higher" if higher else "lower" if lower else "not clear"}
+            | {"value": value, "low": low, "high": high}
+            | dict(zip(("searches_low", "searches_high"), searches or (math.nan, math.nan), strict=True))
+            | {"verdict": "higher" if min(lows) > 0 else "lower" if max(highs) < 0 else "not clear"}
         )
 
     reference = results.story["reference"]

@@ -10,6 +10,7 @@ import torch
 
 from surefoot.clip import Classifier, Preprocess, State, zero_shot_classifier
 from surefoot.data import Data
+from surefoot.references import References
 from surefoot.zeroshot import zero_shot_head
 from tests.fault_table import (  # noqa: F401
     pytest_addoption,
@@ -18,6 +19,7 @@ from tests.fault_table import (  # noqa: F401
     pytest_runtest_logreport,
     said,
 )
+from tests.terms import SMALL
 from tests.tiny import Bench, tiny_data, write_tiny_model
 
 torch.set_num_threads(1)
@@ -65,3 +67,9 @@ def classifier(model: Path, head: State) -> Classifier:
 def bench(model: Path, head: State, data: Data, tmp_path: Path) -> Bench:
     """Makes training runs of the tiny model on the tiny task."""
     return Bench(model, head, data, tmp_path / "runs")
+
+
+@pytest.fixture
+def known(bench: Bench) -> References:
+    """References with few random texts."""
+    return bench.references(SMALL)

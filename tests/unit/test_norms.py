@@ -6,29 +6,15 @@ import pytest
 import torch
 from hypothesis import given
 
-from surefoot.clip import Classifier, State, zero_shot_classifier
+from surefoot.clip import Classifier, State
 from surefoot.files import UserError
 from surefoot.method_entries import NORMS, Recipe
 from surefoot.objective import TERMS, Context, Objective
 from surefoot.references import References
 from surefoot.train import fit
 from surefoot.weights import Weights
-from tests.terms import FAST, SEEDS, SMALL, batch, normal, value
+from tests.terms import FAST, SEEDS, batch, normal, value
 from tests.tiny import Bench, clone, moved, same_state
-
-
-@pytest.fixture
-def known(bench: Bench) -> References:
-    """References with few random texts."""
-    return bench.references(SMALL)
-
-
-@pytest.fixture
-def tuned(classifier: Classifier, bench: Bench) -> Classifier:
-    """A classifier whose tower and head have moved."""
-    other = zero_shot_classifier(bench.model, bench.head)
-    other.load_state_dict(moved(clone(classifier.state_dict()), ("image.", "head.")))
-    return other
 
 
 def on_weights(theta: State, start: State) -> Context:

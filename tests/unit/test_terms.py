@@ -28,12 +28,6 @@ def on_logits(logits: torch.Tensor, labels: torch.Tensor) -> Context:
 
 
 @pytest.fixture
-def known(bench: Bench) -> References:
-    """References with few random texts."""
-    return bench.references(SMALL)
-
-
-@pytest.fixture
 def tuned(classifier: Classifier, bench: Bench) -> Classifier:
     """A classifier whose tower and head have moved."""
     other = zero_shot_classifier(bench.model, bench.head)

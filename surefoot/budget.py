@@ -209,7 +209,7 @@ def estimate(searches: Searches) -> Budget | None:
 def _training(plan: Plan, method: str, recipe: str, counts: Counts, size: Size) -> float:
     """FLOPs of one run of a method, without those of its base."""
     training, how = plan.config.resolve(method, recipe)
-    images = how.steps * how.batch_size if how.steps else how.epochs * counts.train * training.share
+    images = how.steps * min(how.batch_size, counts.train) if how.steps else how.epochs * counts.train * training.share
     once = size.image_flops * counts.train if training.train == ["head"] else 0.0
     return once + images * flops_per_image(size, training, how.augmentation != Augmentation())
 
@@ -234,7 +234,7 @@ def _add_runs(found: Budget, searches: Searches, counts: Counts, size: Size) -> 
         training, trial = plan.config.resolve(space.method, recipe, space.trial)
         keys = {key.partition(".")[2] for key in space.dimensions if key.startswith("objective.")}
         widest = training.model_copy(update={"objective": training.objective | dict.fromkeys(keys, 1.0)})
-        images = trial.steps * trial.batch_size if trial.steps else trial.epochs * counts.train
+        images = trial.steps * min(trial.batch_size, counts.train) if trial.steps else trial.epochs * counts.train
         scored = space.images or counts.of(counts.task.parts_of(space.eval_set))
         each = images * flops_per_image(size, widest, True) + scored * size.image_flops
         finals = len(how.seeds) * how.final_seeds

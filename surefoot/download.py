@@ -33,9 +33,13 @@ def fetch(source: Source, folder: Path, data_root: Path | None, check: bool = Tr
 
     Raises UserError that says which file is missing or wrong, and what to do.
     """
-    if data_root and (found := _own_copy(source, data_root)):
-        logger.info("%s: using the copy in %s", source.name, found)
-        return {"root": str(found), "how": "own copy", "files": _checked(source, found, check)}
+    if data_root:
+        if not data_root.is_dir():
+            raise UserError(f"data_root: there is no folder {data_root}")
+        if found := source.copy_in(data_root):
+            logger.info("%s: using the copy in %s", source.name, found)
+            return {"root": str(found), "how": "own copy", "files": _checked(source, found, check)}
+        logger.warning("%s: no copy in %s", source.name, ", ".join(map(str, source.places(data_root))))
     extracted, partial, mark = folder / "files", folder / ".files.part", folder / "extracted"
     archives = folder / "archives"
     if not (mark.is_file() and mark.read_text().strip() == _content(source) and not source.missing(extracted)):
@@ -68,25 +72,6 @@ def _content(source: Source) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
-def _own_copy(source: Source, data_root: Path) -> Path | None:
-    """A user's complete copy; None where there is none. Raises UserError for one that is incomplete."""
-    if not data_root.is_dir():
-        raise UserError(f"data_root: there is no folder {data_root}")
-    looked = [data_root / name for name in source.folders]
-    for place in looked:
-        if place.is_dir() and not source.missing(place):
-            return place.resolve()
-    for place in looked:
-        missing = source.missing(place)
-        if place != data_root and place.is_dir() and any(place.iterdir()) and len(missing) < len(source.needs):
-            hint = f" {source.by_hand}" if source.by_hand else ""
-            raise UserError(
-                f"{source.name}: {place} is incomplete, {missing[0]} is missing; complete it or remove it.{hint}"
-            )
-    logger.warning("%s: no copy in %s", source.name, ", ".join(map(str, looked)))
-    return None
-
-
 def _checked(source: Source, place: Path, check: bool) -> dict[str, str]:
     """SHA-256 of the files in a user's copy whose digest is published: those that are no archives, so mostly tables.
 
@@ -112,7 +97,7 @@ def _by_hand(source: Source, archives: Path, data_root: Path | None) -> None:
     if not files:
         return
     looked = ""
-    for place in (data_root / name for name in source.folders) if data_root else ():
+    for place in source.places(data_root) if data_root else ():
         missing = source.missing(place)
         looked += f" {place}: {'no such folder' if not place.is_dir() else f'no {missing[0]}'}."
     put = " and ".join(file.name for file in files)

@@ -117,7 +117,10 @@ LAYOUTS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     ),
     "trials": _layout_trials,
     "importances": lambda table: (
-        table.pivot_table(index=["task", "model", "space", "among"], columns="key", values="importance", sort=False)
+        table.assign(searches=table.groupby(["task", "model", "space", "among"])["search_seed"].transform("nunique"))
+        .pivot_table(
+            index=["task", "model", "space", "among", "searches"], columns="key", values="importance", sort=False
+        )
         .round(3)
         .reset_index()
         .rename_axis(columns=None)

@@ -31,7 +31,8 @@ def shared(rows: Iterable[Published], others: dict[str, dict[str, Any]]) -> list
             if row.alpha != 0:
                 if not how["trained"]:
                     continue
-                changes |= {"comparable": "roughly", "note": "; ".join(filter(None, [row.note, how["differs"]]))}
+                if how["differs"]:
+                    changes |= {"comparable": "roughly", "note": "; ".join(filter(None, [row.note, how["differs"]]))}
             found.append(row._replace(**changes))
     return found
 

@@ -128,9 +128,8 @@ class Shared(Section):
         True, description="Whether numbers of trained models stand there too; false: the zero-shot model's alone."
     )
     differs: str = Field(
-        min_length=1,
         description="What is otherwise in training. It stands beside the numbers of trained models, which are only "
-        "roughly comparable; a zero-shot model is the same.",
+        "roughly comparable; a zero-shot model is the same. Empty: nothing, so that all are comparable.",
     )
 
 

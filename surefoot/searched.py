@@ -17,6 +17,7 @@ from surefoot.spaces import SEARCH_SEEDS
 from surefoot.trials import read_trials, running_best, winner
 
 KEYS = ["task", "model", "space", "search_seed"]
+TIED = 0.1  # of the trials: with fewer different scores, ties decide
 
 
 def searched_systems(results: Results) -> list[System]:
@@ -111,8 +112,7 @@ def over_searches(results: Results, system: System, other: System, eval_set: str
         return None
     gaps = [own[seed] - beside[seed] for seed in own]
     half = stdtrit(len(gaps) - 1, (1 + results.level) / 2) * np.std(gaps, ddof=1) / math.sqrt(len(gaps))
-    middle = results.difference(system, other, eval_set)[0]
-    return middle - half, middle + half
+    return float(np.mean(gaps) - half), float(np.mean(gaps) + half)
 
 
 def _per_search(results: Results, system: System, eval_set: str) -> dict[int, float]:
@@ -177,7 +177,8 @@ def _steps(record: dict[str, Any]) -> int:
 def importances_table(files: list[Path], story: dict[str, Any]) -> pd.DataFrame:
     """Relative importance of each dimension for the scores (fANOVA), per search; they sum to 1.
 
-    Among all trials it is mostly what ruins a trial; among the better half, what decides between good ones.
+    Among all trials it is mostly what ruins a trial; among the better half, what decides between good ones. Where
+    nearly all of those have equal scores nothing does, and the search has no row.
     """
     from surefoot.proposals import importances
 
@@ -187,6 +188,8 @@ def importances_table(files: list[Path], story: dict[str, Any]) -> pd.DataFrame:
         about = {key: trials[0][key] for key in KEYS}
         middle = np.nanmedian([trial["score"] for trial in trials]) if winner(trials) else math.inf
         for among, chosen in (("all trials", trials), ("better half", [t for t in trials if t["score"] >= middle])):
+            if len({trial["score"] for trial in chosen}) < TIED * len(chosen):
+                continue
             found = importances(chosen, story["search"]["spaces"][about["space"]]["dimensions"][about["task"]])
             rows += [about | {"among": among, "key": key, "importance": share} for key, share in found.items()]
     return pd.DataFrame(rows, columns=[*KEYS, "among", "key", "importance"])

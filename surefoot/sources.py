@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from surefoot.files import UserError
+
 
 @dataclass(frozen=True)
 class File:
@@ -85,17 +87,37 @@ class Source:
         """What of its needs a folder does not hold."""
         return [path for path in self.needs if not (place / path).exists()]
 
+    def places(self, data_root: Path) -> list[Path]:
+        """Where a user's copy may stand."""
+        return [data_root / name for name in self.folders]
+
+    def copy_in(self, data_root: Path) -> Path | None:
+        """A user's complete copy; None where there is none. Raises UserError for one that is incomplete."""
+        for place in self.places(data_root):
+            if place.is_dir() and not self.missing(place):
+                return place.resolve()
+        for place in self.places(data_root):
+            missing = self.missing(place)
+            if place != data_root and place.is_dir() and any(place.iterdir()) and len(missing) < len(self.needs):
+                hint = f" {self.by_hand}" if self.by_hand else ""
+                raise UserError(
+                    f"{self.name}: {place} is incomplete, {missing[0]} is missing; complete it or remove it.{hint}"
+                )
+        return None
+
     def no_copy(self, data_root: Path) -> str:
-        """What to tell a user whose data_root holds no copy, so that it will be downloaded; '' where one is there."""
-        places = [data_root / name for name in self.folders]
-        if self.asks_the_user or not all(self.missing(place) for place in places):
-            return ""
+        """What to tell a user whose data_root holds no whole copy before a job meets it; '' where one is there."""
+        try:
+            if self.copy_in(data_root) or self.asks_the_user:
+                return ""
+        except UserError as error:
+            return str(error)
         size = f" ({self.archived / 1e9:.3g} GB)" if self.archived else ""
-        return f"{self.name}{size} is downloaded: no copy in {', '.join(map(str, places))}"
+        return f"{self.name}{size} is downloaded: no copy in {', '.join(map(str, self.places(data_root)))}"
 
     def pickled_copy(self, data_root: Path) -> str:
         """What to tell a user who has the pickled version only; '' where there is none."""
-        places = [data_root / name for name in self.folders if self.pickled]
+        places = self.places(data_root) if self.pickled else []
         if not all(map(self.missing, places)):
             return ""
         for place in places:

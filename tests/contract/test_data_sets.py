@@ -1,7 +1,6 @@
 """Data sets that no run of the workflow's tests uses: from files in the real layout to records, in one process."""
 
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +19,7 @@ from surefoot.resume import Resumable
 from surefoot.surgical import adapt
 from surefoot.tasks import family, load_task
 from surefoot.zeroshot import zero_shot_head
+from tests.fabricate import transfer, wilds
 from tests.tiny import SIDE
 
 # Task -> the experiment that has it, and its main training method there.
@@ -41,9 +41,9 @@ TARGETS = {name.removesuffix("-source"): name for name in TASKS if name.endswith
 def copies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Family -> a user's copy of its data sets."""
     root = tmp_path_factory.mktemp("copies")
-    import_module("tests.fabricate.wilds").fabricate(root / "wilds", images_per_class=6)
+    wilds.fabricate(root / "wilds", images_per_class=6)
     names = ("sst2", "pcam", "cifar100", "dtd", "food101", "sun397")
-    import_module("tests.fabricate.transfer").fabricate(root / "transfer", images_per_class=6, data=names)
+    transfer.fabricate(root / "transfer", images_per_class=6, data=names)
     return {"wilds": root / "wilds", "transfer": root / "transfer"}
 
 

@@ -111,9 +111,25 @@ def test_terms_are_missed_as_said() -> None:
     found = pd.read_csv(DOCS / "emoji_autoft/without.csv").set_index(["search_seed", "without"])
     missed = found[found["high"] < 0]["difference"].round(1).to_dict()
     said = {(0, "entropy"): -1.4, (1, "flyp"): -0.4, (2, "ce"): -1.3, (2, "dcm"): -0.6, (2, "flyp"): -0.8}
-    assert missed == said and all(f"{value}" in TEXT for value in said.values())
+    assert missed == said
+    told = ("`entropy` in search 0 (-1.4)", "`ce`, `dcm` and `flyp` in search 2 (-1.3, -0.6, -0.8)", "search 1 (-0.4)")
+    assert all(words in re.sub(r"\s+", " ", TEXT) for words in told)
     norms = found["difference"].unstack()[["l1zero", "l2zero", "l1init", "l2init"]].abs()
     assert norms.max(axis=None) < 0.05 and (norms > 0).sum(axis=None) == 1
+
+
+def test_importances_are_as_said() -> None:
+    table = pd.read_csv(DOCS / "emoji_autoft/importances.csv")
+    half = table[table["among"] == "better half"].pivot(
+        index=["space", "search_seed"], columns="key", values="importance"
+    )
+    text, keys = re.sub(r"\s+", " ", TEXT), ["learning_rate", "objective.entropy", "objective.hinge"]
+    rate, entropy, hinge = (f"{value:.2f}" for value in half.loc["autoft", keys].mean())
+    each = [f"{value:.2f}" for value in half.loc["autoft", "objective.entropy"]]
+    assert f"explains {rate}, `entropy` {entropy} ({each[0]}, {each[1]} and {each[2]}) and `hinge` {hinge}" in text
+    rate, entropy, hinge = (f"{value:.2f}" for value in half.loc["autoft-random", keys].mean())
+    assert f"all six, it is {rate}, {entropy} and {hinge}" in text
+    assert (len(half.loc["autoft"]), len(half.loc["autoft-random"]), "ft-searched" in half.index) == (3, 6, False)
 
 
 def test_short_runs_rank_as_said() -> None:

@@ -124,14 +124,9 @@ def judged(values: dict[str, dict[int, float]]) -> SimpleNamespace:
     """Results in which a run has the given value, whatever is resampled. `values`: method -> seed -> value."""
 
     def draws(system: System, eval_set: str) -> np.ndarray:
-        runs = [values[system.method][seed] for alphas in system.alphas for seed in alphas]
-        return np.full(3, np.mean(runs))
+        return np.full(3, np.mean([values[system.method][seed] for alphas in system.alphas for seed in alphas]))
 
-    def difference(system: System, other: System, eval_set: str) -> tuple[float, float, float]:
-        gap = draws(system, eval_set)[0] - draws(other, eval_set)[0]
-        return gap, gap, gap
-
-    return SimpleNamespace(level=0.95, draws=draws, difference=difference)
+    return SimpleNamespace(level=0.95, draws=draws)
 
 
 def system(method: str, seeds: list[int]) -> System:
@@ -139,11 +134,11 @@ def system(method: str, seeds: list[int]) -> System:
 
 
 def test_every_search_is_one_observation_whatever_its_final_runs() -> None:
-    """Gaps 1, 2 and 6, the second with two final runs: 3 +- 4.303 * sqrt(7 / 3), as by scipy's paired t-test."""
+    """Gaps 1, 2 and 6, the second with two final runs: 3 +- 4.303 * sqrt(7 / 3), as by scipy's paired t-test. Further
+    runs of the other count for nothing."""
     own = {0: 11.0, 1: 11.0, 1 + SEARCH_SEEDS: 13.0, 2: 16.0}
-    results = judged({"a": own, "b": {0: 10.0, 1: 10.0, 2: 10.0}})
-    results.difference = lambda *given: (3.0, 3.0, 3.0)
-    low, high = over_searches(results, system("a", list(own)), system("b", [0, 1, 2]), "test")
+    results = judged({"a": own, "b": {0: 10.0, 1: 10.0, 2: 10.0, 3: 90.0}})
+    low, high = over_searches(results, system("a", list(own)), system("b", [0, 1, 2, 3]), "test")
     expected = stats.ttest_rel([11, 12, 16], [10, 10, 10]).confidence_interval(0.95)
     assert (low, high) == pytest.approx((expected.low, expected.high))
     assert high - 3 == pytest.approx(4.302653 * (7 / 3) ** 0.5, rel=1e-6)
@@ -171,3 +166,14 @@ def test_what_ruins_a_trial_is_not_what_decides_between_good_ones(tmp_path: Path
     shares = table.set_index(["among", "key"])["importance"]
     assert shares["all trials", "learning_rate"] > 0.9 and shares["better half", "objective.flyp"] > 0.9
     assert table.groupby("among")["importance"].sum().tolist() == pytest.approx([1, 1])
+
+
+def test_a_half_of_ties_has_no_importances(tmp_path: Path) -> None:
+    rows = [
+        {"number": n, "round": 0, "state": "done", "score": float(n if n < 20 else 50), "reason": "", "search": "mark"}
+        | {"proposal": json.dumps({"learning_rate": n / 60}), "changes": "{}"}
+        for n in range(60)
+    ]
+    story = {"search": {"spaces": {"s": {"dimensions": {"t": {"learning_rate": {"low": 0.0, "high": 1.0}}}}}}}
+    table = importances_table([parquet(tmp_path / "trials.parquet", rows)], story)
+    assert set(table["among"]) == {"all trials"}

@@ -1,6 +1,7 @@
 """Binds the config to the library. Logic lives in surefoot/, where it is tested without Snakemake."""
 
 import sys
+from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
@@ -20,7 +21,7 @@ share_library()
 cancel_all(RemoteExecutor)
 survive_term(JobScheduler)
 try:
-    PLAN = flow.Plan(parse_config(config))
+    PLAN = flow.Plan(parse_config(config, map(Path, workflow.configfiles)))
     PLAN.check()
     SEARCHES = Searches(PLAN)
     SEARCHES.check()

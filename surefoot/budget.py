@@ -99,7 +99,8 @@ class Counts:
         shots, found = getattr(self.entry, "shots", None), 0.0
         training = {part.split for part in self.task.train}
         for part in parts:
-            images = float(self.known[part.split].images)
+            how = self.known[part.split]
+            images = float(how.images or how.about)
             if part.take:
                 images = min(images, (part.take[1] - part.take[0]) * len(self.task.classes))
             elif part in self.task.train and shots:
@@ -124,8 +125,7 @@ class Counts:
 class Budget:
     """FLOPs by kind of work, bytes by kind of file, data sets that no job can fetch, and what is wrong with data_root.
 
-    Work and images of models or numbers that are not known (`uncounted`) are in neither, archives of a size that is not
-    (`unsized`) not in the bytes.
+    Work of models of unknown size (`uncounted`) is in neither, archives of unknown size (`unsized`) not in the bytes.
     """
 
     flops: dict[str, float]
@@ -283,9 +283,7 @@ def _add_data(found: Budget, plan: Plan, tasks: list[str]) -> None:
             how = family(kind).SPLITS[split]
             sources[how.source] = family(kind).SOURCES[how.source]
             if not how.stream:
-                prepared[task.dataset, split] = how.images * 3 * plan.config.image_size[kind] ** 2
-            if not how.images:
-                found.uncounted.append(f"images of {split}")
+                prepared[task.dataset, split] = (how.images or how.about) * 3 * plan.config.image_size[kind] ** 2
     found.bytes["archives"] = sum(source.archived for source in sources.values())
     found.bytes["unpacked"] = sum(source.unpacked for source in sources.values())
     found.bytes["prepared"] = sum(prepared.values())

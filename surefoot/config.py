@@ -4,7 +4,9 @@ mistakes.
 No torch here: the Snakefile imports this module. The JSON schema in config/schema.json is generated from it.
 """
 
+from collections.abc import Iterable
 from itertools import product
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -12,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from surefoot.consistency import inconsistencies
 from surefoot.files import UserError
 from surefoot.method_entries import Augmentation, Method, Recipe, Share, Training, changed
-from surefoot.mistakes import messages
+from surefoot.mistakes import messages, repeated_keys
 from surefoot.run_entries import Bootstrap, Comparison, Model, Online, Run, Surgical, Tuning
 from surefoot.spaces import Dimension, Name, Search, Section, Space
 from surefoot.task_entries import FamilyName, Task
@@ -156,8 +158,15 @@ class Config(Section):
         return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())] if grid else []
 
 
-def parse_config(raw: dict[str, Any]) -> Config:
-    """Check a merged config. Raises UserError with one line per mistake, each with the key and the nearest name."""
+def parse_config(raw: dict[str, Any], files: Iterable[Path] = ()) -> Config:
+    """Check a merged config. Raises UserError with one line per mistake, each with the key and the nearest name.
+
+    Args:
+        raw: the merged config.
+        files: what it was read from, to look for keys that stand twice.
+    """
+    if lines := [line for path in files for line in repeated_keys(path)]:
+        raise UserError("mistakes in the config:\n  " + "\n  ".join(lines))
     try:
         return Config.model_validate(raw)
     except ValidationError as error:

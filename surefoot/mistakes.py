@@ -2,8 +2,10 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 NO_MAP = ("dict_type", "model_type")
@@ -14,6 +16,27 @@ def suggestion(name: str, known: Iterable) -> str:
     names = sorted(map(str, known))
     near = difflib.get_close_matches(str(name), names, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
+
+
+def repeated_keys(path: Path) -> list[str]:
+    """One line per key that stands twice in a map of a YAML file; readers of YAML keep the last and say nothing."""
+    found, left, seen = [], [yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)], set()
+    while left:
+        node = left.pop()
+        if id(node) in seen:  # an anchor's
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                here = key.start_mark.line + 1
+                if key.value in lines:
+                    found.append(f"{path}: {key.value!r} stands in lines {lines[key.value]} and {here}; keep one")
+                lines[key.value] = here
+                left.append(value)
+        elif isinstance(node, yaml.SequenceNode):
+            left += node.value
+    return sorted(found)
 
 
 def messages(error: ValidationError, model: type[BaseModel]) -> list[str]:

@@ -38,6 +38,7 @@ class Prepared:
             image files of their own.
         stream: the images stay files and are decoded in training (large training sets).
         border: pixels cut off every side first.
+        about: roughly how many rows, where `images` is 0: estimates take it, nothing is checked by it.
     """
 
     source: str
@@ -46,6 +47,7 @@ class Prepared:
     read: Callable[[Path, "pd.DataFrame"], Iterator[Any]] | None = None
     stream: bool = False
     border: int = 0
+    about: int = 0
 
 
 def hold_out(rows: "pd.DataFrame", share: float = 0.1, least: int = 1) -> "pd.DataFrame":

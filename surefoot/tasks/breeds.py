@@ -27,6 +27,7 @@ HELD_OUT = 0.05  # of each superclass of the source's training set, for id_val
 TARGET_VAL, TARGET_TRAIN = 10, 50  # images a superclass: to choose, and at most to train (a replication has 50)
 TITLES = {"living17": "Living-17", "entity30": "Entity-30"}
 SUBCLASSES = {"living17": 2, "entity30": 4}  # of source and of target, for each superclass
+PER_CLASS = 1281  # training images of a class of ImageNet, on average
 
 
 @cache
@@ -66,9 +67,9 @@ def _target(data: str, root: Path) -> "pd.DataFrame":
 SOURCES: dict[str, Source] = {"imagenet": IMAGENET}
 SPLITS: dict[str, Prepared] = {
     f"{data}-{name}": prepared
-    for data, test, pool in (("living17", 1700, 1020), ("entity30", 6000, 1800))
+    for data, test, pool, classes in (("living17", 1700, 1020, 34), ("entity30", 6000, 1800, 120))
     for name, prepared in (
-        ("train", Prepared("imagenet", partial(_train, data), stream=True)),
+        ("train", Prepared("imagenet", partial(_train, data), about=classes * PER_CLASS, stream=True)),
         ("val", Prepared("imagenet", partial(_rows, data, "source", "val"), images=test)),
         ("target", Prepared("imagenet", partial(_target, data), images=test + pool)),
     )

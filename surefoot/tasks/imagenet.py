@@ -121,8 +121,12 @@ SPLITS: dict[str, Prepared] = {
         name: Prepared(s.source, partial(_whole, s.folder, s.table), images=s.images, border=s.border)
         for name, s in SHIFTS.items()
     },
-    "vid_robust": Prepared("imagenet-videos", lambda root: vid_rows(tables()["wnids"], tables()["vid"], root)),
-    "ytbb_robust": Prepared("imagenet-videos", lambda root: ytbb_rows(list(tables()["ytbb"]), root)),
+    "vid_robust": Prepared(
+        "imagenet-videos", lambda root: vid_rows(tables()["wnids"], tables()["vid"], root), about=22179
+    ),
+    "ytbb_robust": Prepared(
+        "imagenet-videos", lambda root: ytbb_rows(list(tables()["ytbb"]), root), about=57897 - 22179
+    ),
     **{
         f"c-{name}": Prepared(f"imagenet-c-{group}", partial(_corrupted, name), images=50000)
         for group, names in CORRUPTIONS.items()

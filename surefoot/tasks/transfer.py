@@ -231,7 +231,7 @@ def _data(
     source: str,
     index: dict[str, Callable[[Path], "pd.DataFrame"]],
     note: str,
-    images: dict[str, int] | None = None,
+    images: dict[str, int],
     held_out: float = 0.0,
     stream: bool = False,
     read: Callable[[Path, "pd.DataFrame"], Iterator[Any]] | None = None,
@@ -241,7 +241,7 @@ def _data(
     for name, rows in index.items():
         trains = name.startswith("train")
         how = partial(_train, rows, held_out) if trains else rows
-        splits[name] = Prepared(source, how, (images or {}).get(name, 0), read, stream=stream and trains)
+        splits[name] = Prepared(source, how, images[name], read, stream=stream and trains)
     return Data(title, splits, note, held_out)
 
 
@@ -274,8 +274,8 @@ DATA = {
     "caltech101": Data(
         "Caltech-101, objects",
         {
-            "train": Prepared("caltech101", partial(_caltech101, False), stream=True),
-            "test": Prepared("caltech101", partial(_caltech101, True)),
+            "train": Prepared("caltech101", partial(_caltech101, False), about=6940, stream=True),
+            "test": Prepared("caltech101", partial(_caltech101, True), about=1740),
         },
         "No official split: 60 % train, 20 % id_val, 20 % test of each class, drawn once. AutoFT's shares are the "
         "same, its draw was not seeded. Without the background class.",
@@ -312,6 +312,7 @@ DATA = {
         "dtd",
         {name: partial(_dtd, name) for name in ("train", "val", "test")},
         "First of the ten official partitions.",
+        {"train": 1880, "val": 1880, "test": 1880},  # 40 of each class
         stream=True,
     ),
     "food101": _data(

@@ -15,9 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from surefoot import config, method_entries, run_entries
 from surefoot.budget import BACKWARD, TOWERS, Counts, Size, estimate, flops_per_image, size_of
-from surefoot.flow import Plan
+from surefoot.flow import PUBLISHED, Plan
 from surefoot.flow_search import Searches
 from surefoot.resnet import TOWERS as NETWORKS
+from surefoot.tasks import family
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -140,9 +141,23 @@ def test_a_stream_pays_for_the_copies_of_every_image() -> None:
     assert moving - still == pytest.approx(2 * 2 * (3 * 100 + 10000) * (16 * 3 + 1) * one)
 
 
-def test_hours_are_a_lower_bound_where_the_size_of_an_image_set_is_not_known() -> None:
-    assert estimate(searches("surgical_breeds")).lines(50)[0].startswith("at least ")
+def test_hours_are_a_lower_bound_where_the_size_of_a_model_is_not_known() -> None:
+    other = {"models": {"RN50": {"architecture": "RN50", "pretrained": "openai"}}, "run": {"models": ["RN50"]}}
+    assert estimate(searches("lipsum_domainnet", other)).lines(50)[0].startswith("an unknown number of ")
+    both = other | {"run": {"models": ["ViT-B-16", "RN50"]}}
+    assert estimate(searches("lipsum_domainnet", both)).lines(50)[0].startswith("at least ")
     assert estimate(searches("lipsum_domainnet")).lines(50)[0].startswith("about ")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_split_has_a_number_of_images_or_roughly_one(name: str) -> None:
+    assert all(bool(how.images) != bool(how.about) for how in family(name).SPLITS.values())
+
+
+def test_the_source_network_of_breeds_trains_on_about_as_many_images_as_imagenet_has_of_its_classes() -> None:
+    plan = searches("surgical_breeds").plan
+    found = Counts(plan.tasks["living17"], plan.config.tasks["living17"])
+    assert found.train == pytest.approx(1281167 * 34 / 1000, rel=0.01)
 
 
 def test_the_disk_holds_archives_and_what_comes_out_of_them() -> None:

@@ -25,6 +25,7 @@ FINETUNE = "results/finetune/emoji-smoke/emoji-clip/ft"
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
+        ("seeds=[1]\nseeds: [2]", "overlay.yaml: 'seeds' stands in lines 1 and 2; keep one"),
         ("sedds=[1]", "unknown key sedds; did you mean 'seeds'?"),
         ("run={methods: [fft]}", "run.methods: unknown name 'fft'; did you mean 'ft'?"),
         ("run={tasks: [emoji-stile]}", "run.tasks: unknown name 'emoji-stile'; did you mean 'emoji-style'?"),

@@ -70,7 +70,8 @@ they have published digests or one that is noted at the first download (inside: 
 names the test that reads the layout, against the loaders of torchvision, wilds or the makers' code where they have
 one. *Trains* and *evaluates* say whether a whole run from such files to tables does, with the embedded CLIP (breeds:
 with a ResNet-50): `{RUN}`; *in one
-process*: the same functions do, with a tiny CLIP and without Snakemake, and adapt to its targets where it has some:
+process*: the same functions do, from archives on a server of the test's, with a tiny CLIP and without Snakemake, and
+adapt to its targets where it has some:
 `{IN_PROCESS_TEST}`.
 
 Only the real files can show that hosts still serve them, that digests are those on record, and that the numbers of

@@ -59,7 +59,7 @@ EVALUATED = {
     "domainnet": {f"domainnet-{domain}" for domain in ("real", "painting", "clipart", "infograph", "sketch")},
     "transfer": {"caltech101", "cars", "flowers102"},
 }
-# Data sets whose files become records in one process, with a tiny model and no Snakemake.
+# Data sets whose archives become records in one process, with a tiny model and no Snakemake.
 IN_PROCESS_TEST = "contract/test_data_sets.py: test_a_data_set_is_prepared_trained_on_and_evaluated"
 IN_PROCESS = {"sst2", "pcam", "cifar100", "dtd", "food101", "sun397", "camelyon17", "waterbirds", "celeba"}
 # The steps that are the same for all data sets, with a test of each.

@@ -12,6 +12,7 @@ from surefoot.clip import Classifier, Preprocess, State, zero_shot_classifier
 from surefoot.data import Data
 from surefoot.references import References
 from surefoot.zeroshot import zero_shot_head
+from tests.download.server import host  # noqa: F401
 from tests.fault_table import (  # noqa: F401
     pytest_addoption,
     pytest_collection_modifyitems,

@@ -1,4 +1,4 @@
-"""Data sets that no run of the workflow's tests uses: from files in the real layout to records, in one process."""
+"""Data sets that no run of the workflow's tests uses: from their makers' archives to records, in one process."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +16,11 @@ from surefoot.finetune import Bench, finetune
 from surefoot.prepare import prepare_files
 from surefoot.proofs import IN_PROCESS
 from surefoot.resume import Resumable
+from surefoot.sources import Source
 from surefoot.surgical import adapt
 from surefoot.tasks import family, load_task
 from surefoot.zeroshot import zero_shot_head
+from tests.download.hosting import Host, distributed
 from tests.fabricate import transfer, wilds
 from tests.tiny import SIDE
 
@@ -37,23 +39,24 @@ TASKS = {
 TARGETS = {name.removesuffix("-source"): name for name in TASKS if name.endswith("-source")}
 
 
-@pytest.fixture(scope="module")
-def copies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Family -> a user's copy of its data sets."""
-    root = tmp_path_factory.mktemp("copies")
-    wilds.fabricate(root / "wilds", images_per_class=6)
-    names = ("sst2", "pcam", "cifar100", "dtd", "food101", "sun397")
-    transfer.fabricate(root / "transfer", images_per_class=6, data=names)
-    return {"wilds": root / "wilds", "transfer": root / "transfer"}
+def fabricated(source: Source, folder: Path) -> Path:
+    """Folder of a fabricated data set."""
+    if source.name in transfer.KNOWN:
+        transfer.fabricate(folder, images_per_class=6, data=(source.name,))
+        return folder
+    getattr(wilds, source.name)(folder, 6, np.random.default_rng(0))
+    return folder / source.folders[0]
 
 
-def opened(entry: dict, copies: dict[str, Path], folder: Path) -> Data:
+def opened(entry: dict, host: Host, folder: Path) -> Data:
     """A task with its splits, by what the rules `fetch_data` and `prepare` call."""
     task, known, folders = load_task(entry), family(entry["family"]), {}
+    sources = [known.SOURCES[name] for name in {known.SPLITS[split].source for split in task.splits}]
+    offered = {s.name: distributed(s, fabricated(s, folder / "made" / s.name), host) for s in sources}
     for split in task.splits:
         how = known.SPLITS[split]
-        found = fetch(known.SOURCES[how.source], folder / "raw" / how.source, copies[entry["family"]], check=False)
-        assert found["how"] == "own copy"
+        found = fetch(offered[how.source], folder / "raw" / how.source, None)
+        assert found["how"] == "download"
         folders[split] = folder / split
         prepare_files(how, Path(found.pop("root")), SIDE, folders[split], folder / "state" / split, found, split, False)
     few = tuple(replace(target, validation=2) for target in task.targets)
@@ -61,13 +64,11 @@ def opened(entry: dict, copies: dict[str, Path], folder: Path) -> Data:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_data_set_is_prepared_trained_on_and_evaluated(
-    name: str, copies: dict[str, Path], model: Path, tmp_path: Path
-) -> None:
+def test_a_data_set_is_prepared_trained_on_and_evaluated(name: str, host: Host, model: Path, tmp_path: Path) -> None:
     experiment, method = TASKS[name]
     plan = plan_of(experiment, "scales/smoke")
     cell = SimpleNamespace(task=name, method=method)
-    data = opened(plan.task_entry(cell), copies, tmp_path)
+    data = opened(plan.task_entry(cell), host, tmp_path)
     head, weights = tmp_path / "head.safetensors", tmp_path / "weights.safetensors"
     save_state(head, zero_shot_head(model, data.task.prompt_names, data.task.templates))
     bench = Bench(model, head, data, plan.method_entry(cell))
@@ -87,7 +88,7 @@ def test_a_data_set_is_prepared_trained_on_and_evaluated(
             model,
             head,
             {0: weights},
-            opened(entry, copies, tmp_path / "target"),
+            opened(entry, host, tmp_path / "target"),
             plan.adapt_entry(SimpleNamespace(task=target, method="tune-head")),
             rates=plan.config.surgical.learning_rates,
             shots=plan.config.surgical.shots,

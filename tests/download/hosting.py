@@ -1,10 +1,12 @@
 """A server of files, and what it serves."""
 
+import gzip
 import hashlib
 import io
 import tarfile
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from surefoot.sources import File, Source
 
@@ -54,3 +56,28 @@ def zipped(members: dict[str, bytes]) -> bytes:
         for name, content in members.items():
             archive.writestr(name, content)
     return out.getvalue()
+
+
+def distributed(known: Source, root: Path, host: Host) -> Source:
+    """A data set as its makers distribute it, but with the files of a folder, packed and put on the host."""
+    own = [root / file.to for file in known.files if file.to != "."]
+    files = []
+    for file in known.files:
+        content = _content(file, root / file.to, [folder for folder in own if folder != root / file.to])
+        host.files[f"/{known.name}/{file.name}"] = content
+        url = f"{host.url}/{known.name}/{file.name}"
+        files.append(replace(file, urls=(url,), sha256=digest(content), md5="", git_blob="", size=len(content)))
+    return replace(known, files=tuple(files), size=0)
+
+
+def _content(file: File, folder: Path, others: list[Path]) -> bytes:
+    """A file that holds a folder, but for the folders that other files hold."""
+    if not file.name.endswith((".zip", ".tgz", ".tar.gz")):
+        return gzip.compress((folder / file.name.removesuffix(".gz")).read_bytes(), mtime=0)
+    top = "top/" * file.strip
+    members = {
+        f"{top}{path.relative_to(folder)}": path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(path.is_relative_to(other) for other in others)
+    }
+    return zipped(members) if file.name.endswith(".zip") else packed(members)

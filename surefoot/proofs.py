@@ -6,6 +6,7 @@ Tests hold these tables to what is there: the named tests exist, and the runs ar
 from surefoot.origins import comes
 from surefoot.sources import File, Source
 from surefoot.tasks import family
+from surefoot.tasks.domainnet import DOMAINS
 
 # Family -> data set (or how its name begins) -> the test that reads its layout.
 READ = {
@@ -52,11 +53,12 @@ TRAINED = {
     "transfer": {"caltech101", "cars", "flowers102"},
 }
 EVALUATED = {
-    "imagenet": {f"imagenet{more}" for more in ("", "v2", "-r", "-a", "-sketch", "-videos")} | {"objectnet"},
+    "imagenet": {f"imagenet{more}" for more in ("", "v2", "-r", "-a", "-sketch", "-c-noise", "-videos")}
+    | {"objectnet"},
     "cifar": {"cifar10", "cifar10_1", "cifar10_2", "cifar10_c"},
     "wilds": {"iwildcam", "fmow"},
     "breeds": {"imagenet"},
-    "domainnet": {f"domainnet-{domain}" for domain in ("real", "painting", "clipart", "infograph", "sketch")},
+    "domainnet": {f"domainnet-{domain}" for domain in DOMAINS},
     "transfer": {"caltech101", "cars", "flowers102"},
 }
 # Data sets whose archives become records in one process, with a tiny model and no Snakemake.

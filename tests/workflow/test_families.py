@@ -14,7 +14,7 @@ from tests.workflow.conftest import snakemake
 # Family -> an experiment of the repository that uses it, and what is fabricated for it.
 EXPERIMENTS: dict[str, tuple[str, dict]] = {
     "cifar": ("surgical_cifar", {"images_per_class": 60, "corruptions": ("fog",)}),
-    "imagenet": ("wise_ft", {"images_per_class": 2, "corruptions": (), "with_videos": True}),
+    "imagenet": ("wise_ft", {"images_per_class": 2, "with_videos": True}),
     "wilds": ("autoft_wilds", {}),
     "domainnet": ("lipsum_domainnet", {}),
     "breeds": ("surgical_breeds", {}),
@@ -30,7 +30,9 @@ LESS = {
     "online: {methods: [tune-none, tune-first]}\n",
     # What one task learned is tried on the other.
     "wilds": "search: {spaces: [autoft, autoft-of-iwildcam]}\n",
-    "imagenet": "tasks: {imagenet: {test_sets: [v2, r, a, sketch, objectnet, vid_robust, ytbb_robust]}}\n",
+    "imagenet": "tasks: {imagenet: {corruptions: [shot_noise], "
+    "test_sets: [v2, r, a, sketch, objectnet, c, vid_robust, ytbb_robust]}}\n",
+    "domainnet": "tasks: {domainnet: {test_sets: [painting, clipart, infograph, sketch, quickdraw]}}\n",
     # A ResNet-50 from random weights in place of the embedded CLIP: the slowest model, hence the small images.
     "breeds": "models: {resnet-50: {tower: resnet50, image_size: 32}}\n"
     "image_size: {breeds: 32}\nalpha_step: 1\nfixed_alpha: 1\n"

@@ -199,11 +199,14 @@ def draw_robustness(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
 
 
 def draw_alpha(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
-    """Accuracy along alpha, a panel per method, a curve per test set."""
+    """Accuracy along alpha, a panel per method, a curve per test set; panels of one task and model have one scale."""
     sets = list(dict.fromkeys(points["eval_set"]))
     colour_of = dict(zip(sets, colours(len(sets)), strict=True))
     figure, shown = panels(points.groupby(["task", "model", "method"], sort=False), 3.4, 3.2)
+    first: dict[tuple[str, str], plt.Axes] = {}
     for ((task, model, method), rows), axis in shown:
+        if (other := first.setdefault((task, model), axis)) is not axis:
+            axis.sharey(other)
         for name in sets:
             line = rows[rows["eval_set"] == name].sort_values("alpha")
             strong = name in ("id_test", AVERAGE)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+from markdown_it import MarkdownIt
 
 from surefoot.files import atomic
 from surefoot.layouts import layout
@@ -48,7 +49,7 @@ def write_report(
         tables={name: _html(layout(name, frame, story)) for name, frame in frames.items()},
         figures={path.stem: _inline(path) for path in figures},
         sheets={path.stem.removeprefix("contact-"): _inline(path) for path in sheets},
-        cards={path.stem.removeprefix("task-"): path.read_text(encoding="utf-8") for path in cards},
+        cards={path.stem.removeprefix("task-"): _card(path) for path in cards},
     )
     with atomic(page) as partial:
         partial.write_text(html, encoding="utf-8")
@@ -63,6 +64,11 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _html(printed: pd.DataFrame) -> str:
     return printed.fillna("").to_html(index=False, border=0, classes="table")
+
+
+def _card(path: Path) -> str:
+    """A card of Markdown, its heading below the page's; HTML in it (names come from configs) is shown as text."""
+    return MarkdownIt("js-default").render("##" + path.read_text(encoding="utf-8"))
 
 
 def _inline(path: Path) -> str:

@@ -70,7 +70,7 @@ CASES = [
 
 
 def test_all_rows_are_seen() -> None:
-    assert [len(table) for table in (COMPARED, METHODS, SEARCHED, PARTS, TARGETS)] == [6, 12, 10, 5, 6]
+    assert [len(table) for table in (COMPARED, METHODS, SEARCHED, PARTS, TARGETS)] == [6, 12, 13, 5, 6]
 
 
 @pytest.mark.parametrize(("said", "found"), CASES)
@@ -81,7 +81,7 @@ def test_a_cell_is_that_of_its_row(said: str, found: str) -> None:
 def test_short_and_full_runs_of_the_winners_score_as_said() -> None:
     records = Path(__file__).parents[1] / "golden/emoji_autoft/records"
     text, scores = re.sub(r"\s+", " ", TEXT), {}
-    for space in ("autoft", "autoft-random", "l2-sp-searched", "flyp-searched", "ft-searched"):
+    for space in ("autoft", "autoft-random", "l2-sp-searched", "flyp-searched", "lipsum-searched", "ft-searched"):
         searches = [pd.read_parquet(path) for path in records.glob(f"search/*/*/{space}/*/trials.parquet")]
         short = sum(trials["score"].max() for trials in searches) / len(searches)
         every = pd.read_parquet(records / f"evaluate/emoji-style/emoji-clip/{space}/metrics.parquet")
@@ -89,22 +89,34 @@ def test_short_and_full_runs_of_the_winners_score_as_said() -> None:
         full = every[(every[list(where)] == pd.Series(where)).all(axis=1)]["value"]
         assert len(searches) == len(full) == 6
         scores[space] = f"{short:.1f} and {full.mean():.1f}"
-    named = zip(("AutoFT", "random search", "L2-SP", "FLYP", "FT"), scores.values(), strict=True)
+    named = zip(("AutoFT", "random search", "L2-SP", "FLYP", "Lipsum-FT", "FT"), scores.values(), strict=True)
     assert all(f"{name} {score}" in text for name, score in named), scores
 
 
 def test_searches_differ_as_said(tmp_path: Path) -> None:
-    """AutoFT minus FT (searched) under shift, search by search, from the plain predictions."""
+    """AutoFT minus FT (searched) under shift, Lipsum-FT minus it in distribution, from the plain predictions."""
     records, found = unpacked("emoji_autoft", tmp_path), {}
-    for space in ("autoft", "ft-searched"):
+    for space in ("autoft", "lipsum-searched", "ft-searched"):
         table = pd.read_parquet(records / f"evaluate/emoji-style/emoji-clip/{space}/predictions.parquet")
-        table = table[table["role"] == "ood_test"]
         right = table["label"] == table[prediction_column("weights", 1.0)]
-        per_class = right.groupby([table[key] for key in ("seed", "eval_set", "label")]).mean()
-        found[space] = per_class.groupby(level=[0, 1]).mean()
-    gaps = 100 * (found["autoft"] - found["ft-searched"]).groupby(level=0).mean()
-    said = [f"{gap:.1f}".replace("-0.0", "0.0") for gap in gaps]
-    assert f"by {', '.join(said[:-1])} and {said[-1]} points" in re.sub(r"\s+", " ", TEXT), said
+        per_class = right.groupby([table[key] for key in ("role", "seed", "eval_set", "label")]).mean()
+        found[space] = 100 * per_class.groupby(level=[0, 1, 2]).mean()
+    for space, role, form in (("autoft", "ood_test", ".1f"), ("lipsum-searched", "id_test", "+.1f")):
+        gaps = (found[space] - found["ft-searched"])[role].groupby(level=0).mean()
+        said = [f"{gap:{form}}".replace("-0.0", "0.0") for gap in gaps]
+        assert f"by {', '.join(said[:-1])} and {said[-1]} points" in re.sub(r"\s+", " ", TEXT), said
+
+
+def test_searches_of_lipsum_ft_agree_as_said() -> None:
+    table = pd.read_csv(DOCS / "emoji_autoft/importances.csv")
+    half = table[(table["space"] == "lipsum-searched") & (table["among"] == "better half")]
+    mean = half.groupby("key")["importance"].mean()
+    assert half["search_seed"].nunique() == 6
+    told = f"For Lipsum-FT, all six, its weight explains {mean['objective.lipsum']:.2f} and the rate {mean['learning_rate']:.2f}"
+    learned = pd.read_csv(DOCS / "emoji_autoft/learned.csv").query("space == 'lipsum-searched'")
+    weights = learned.loc[learned["key"] == "objective.lipsum", "learned"]
+    assert len(weights) == 6 and (round(weights.min(), 1), round(weights.max(), 1)) == (0.8, 3.9)
+    assert told in re.sub(r"\s+", " ", TEXT)
 
 
 def test_terms_are_missed_as_said() -> None:

@@ -91,9 +91,13 @@ def draw_importances(points: pd.DataFrame, story: dict[str, Any]) -> plt.Figure:
     if points.empty:
         return only_text("no search has two trials of different scores")
     spaces = list(points.groupby([*CELL, "space"], sort=False))
-    tallest = int(points.groupby([*CELL, "space"])["key"].nunique().max())
-    figure, shown = panels(spaces, 3.8, 0.8 + 0.32 * tallest, columns=3)
-    for ((_, _, space), rows), axis in shown:
+    counts = [rows["key"].nunique() for _, rows in spaces]
+    lines = [max(counts[first : first + 3]) for first in range(0, len(counts), 3)]
+    heights = [0.8 + 0.32 * line for line in lines]
+    how = {"columns": 3, "gridspec_kw": {"height_ratios": heights}}
+    figure, shown = panels(spaces, 3.8, sum(heights) / len(heights), **how)
+    for number, (((_, _, space), rows), axis) in enumerate(shown):
+        tallest = lines[number // 3]
         keys = list(dict.fromkeys(rows["key"]))
         for among, shift, colour in (("all trials", 0.2, "#4c78a8"), ("better half", -0.2, "#f2a541")):
             own = rows[rows["among"] == among]

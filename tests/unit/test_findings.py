@@ -112,7 +112,8 @@ def test_searches_of_lipsum_ft_agree_as_said() -> None:
     half = table[(table["space"] == "lipsum-searched") & (table["among"] == "better half")]
     mean = half.groupby("key")["importance"].mean()
     assert half["search_seed"].nunique() == 6
-    told = f"For Lipsum-FT, all six, its weight explains {mean['objective.lipsum']:.2f} and the rate {mean['learning_rate']:.2f}"
+    weight, rate = (f"{mean[key]:.2f}" for key in ("objective.lipsum", "learning_rate"))
+    told = f"For Lipsum-FT, all six, its weight explains {weight} and the rate {rate}"
     learned = pd.read_csv(DOCS / "emoji_autoft/learned.csv").query("space == 'lipsum-searched'")
     weights = learned.loc[learned["key"] == "objective.lipsum", "learned"]
     assert len(weights) == 6 and (round(weights.min(), 1), round(weights.max(), 1)) == (0.8, 3.9)

@@ -20,7 +20,11 @@ def suggestion(name: str, known: Iterable) -> str:
 
 def repeated_keys(path: Path) -> list[str]:
     """One line per key that stands twice in a map of a YAML file; readers of YAML keep the last and say nothing."""
-    found, left, seen = [], [yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)], set()
+    try:
+        left = [yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)]
+    except yaml.YAMLError:
+        return []  # JSON with tabs, which Snakemake has read
+    found, seen = [], set()
     while left:
         node = left.pop()
         if id(node) in seen:  # an anchor's

@@ -309,3 +309,5 @@ def test_keys_that_stand_twice_in_one_map_are_told_with_their_lines(tmp_path: Pa
     with pytest.raises(UserError) as caught:
         parse_config(raw_config(), [path])
     assert all(line in str(caught.value) for line in said)
+    path.write_text('{\n\t"seeds": [0]\n}')  # JSON, which need not be YAML
+    assert repeated_keys(path) == []

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from surefoot.figures import draw_blocks, draw_frontier
+from surefoot.figures import draw_alpha, draw_blocks, draw_frontier
 from surefoot.search_figures import draw_learned, draw_lengths
 
 STORY = {
@@ -56,6 +56,23 @@ def test_the_frontier_shows_the_line_of_standard_models_in_a_panel_of_its_own(
     assert close == ["FT", "KD"] and "--" not in [c.get_linestyle() for c in axes[0].lines if len(c.get_xdata()) == 100]
     if panels == 2:
         assert [c.get_linestyle() for c in axes[1].lines if len(c.get_xdata()) == 100] == ["--"]
+    plt.close(figure)
+
+
+def test_panels_along_alpha_have_one_scale_a_task() -> None:
+    """Of two methods on two tasks; on the second task all scores are far from those on the first."""
+    rows = [
+        (task, "m", method, alpha, "id_test", "id_test", base + alpha * gain)
+        for task, base in (("t", 40.0), ("u", 80.0))
+        for method, gain in (("ft", 1.0), ("kd", 9.0))
+        for alpha in (0.0, 0.5, 1.0)
+    ]
+    columns = ["task", "model", "method", "alpha", "eval_set", "role", "value"]
+    tasks = {task: {"baseline_line": None, "metric": "top1", "metrics": {}} for task in ("t", "u")}
+    figure = draw_alpha(pd.DataFrame(rows, columns=columns), STORY | {"tasks": tasks})
+    limits = [axis.get_ylim() for axis in figure.axes if axis.axison]
+    assert limits[0] == limits[1] != limits[2] == limits[3]
+    assert limits[0][0] <= 40 and limits[0][1] >= 49 and limits[2][0] > 49
     plt.close(figure)
 
 

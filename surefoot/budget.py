@@ -211,6 +211,8 @@ def _training(plan: Plan, method: str, recipe: str, counts: Counts, size: Size) 
     training, how = plan.config.resolve(method, recipe)
     images = how.steps * min(how.batch_size, counts.train) if how.steps else how.epochs * counts.train * training.share
     once = size.image_flops * counts.train if training.train == ["head"] else 0.0
+    if how.keep == "best" and training.train != ["head"]:  # id_val after every epoch
+        once += images / counts.train * counts.of(counts.task.parts_of("id_val")) * size.image_flops
     return once + images * flops_per_image(size, training, how.augmentation != Augmentation())
 
 

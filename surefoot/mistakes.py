@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 NO_MAP = ("dict_type", "model_type")
+MERGE = "tag:yaml.org,2002:merge"  # `<<`, which may stand twice
 
 
 def suggestion(name: str, known: Iterable) -> str:
@@ -31,12 +32,12 @@ def repeated_keys(path: Path) -> list[str]:
             continue
         seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
-            lines: dict[str, int] = {}
+            lines: dict[tuple[str, str], int] = {}
             for key, value in node.value:
-                here = key.start_mark.line + 1
-                if key.value in lines:
-                    found.append(f"{path}: {key.value!r} stands in lines {lines[key.value]} and {here}; keep one")
-                lines[key.value] = here
+                here, known = key.start_mark.line + 1, (key.tag, key.value)
+                if known in lines and key.tag != MERGE:
+                    found.append(f"{path}: {key.value!r} stands in lines {lines[known]} and {here}; keep one")
+                lines[known] = here
                 left.append(value)
         elif isinstance(node, yaml.SequenceNode):
             left += node.value

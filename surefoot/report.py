@@ -67,8 +67,8 @@ def _html(printed: pd.DataFrame) -> str:
 
 
 def _card(path: Path) -> str:
-    """A card of Markdown, its heading below the page's; HTML in it (names come from configs) is shown as text."""
-    return MarkdownIt("js-default").render("##" + path.read_text(encoding="utf-8"))
+    """A card of Markdown, its heading below the page's; HTML, images and links (names come from configs) stay text."""
+    return MarkdownIt("js-default").disable(["image", "link"]).render("##" + path.read_text(encoding="utf-8"))
 
 
 def _inline(path: Path) -> str:

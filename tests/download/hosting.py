@@ -73,7 +73,8 @@ def distributed(known: Source, root: Path, host: Host) -> Source:
 def _content(file: File, folder: Path, others: list[Path]) -> bytes:
     """A file that holds a folder, but for the folders that other files hold."""
     if not file.name.endswith((".zip", ".tgz", ".tar.gz")):
-        return gzip.compress((folder / file.name.removesuffix(".gz")).read_bytes(), mtime=0)
+        content = (folder / file.name.removesuffix(".gz")).read_bytes()
+        return gzip.compress(content, mtime=0) if file.name.endswith(".gz") else content
     top = "top/" * file.strip
     members = {
         f"{top}{path.relative_to(folder)}": path.read_bytes()

@@ -126,6 +126,22 @@ def test_a_search_pays_for_trials_their_scores_and_the_final_run() -> None:
     assert one["evaluation"] > without["evaluation"]
 
 
+def test_choosing_the_epoch_pays_for_a_pass_over_id_val_after_each() -> None:
+    """Flowers102 chooses on its official 1,020 validation images, over 100 epochs."""
+
+    def training(keep: str) -> float:
+        only = {
+            "run": {"tasks": ["flowers102"], "methods": ["zeroshot", "ft"]},
+            "search": {"spaces": []},
+            "seeds": [0],
+            "recipes": {"flowers102": {"keep": keep}},
+        }
+        return estimate(searches("autoft_transfer", only)).flops["training"]
+
+    one = size_of(run_entries.Model(architecture="ViT-B-16", pretrained="openai")).image_flops
+    assert training("best") - training("last") == pytest.approx(100 * 1020 * one)
+
+
 def test_a_stream_pays_for_the_copies_of_every_image() -> None:
     """CIFAR-10-C: 10 x 10 images choose the rate and (at most) 10,000 are the stream, of every corruption and seed."""
     corruptions, one = ["gaussian_noise", "fog"], size_of(run_entries.Model(tower="resnet26")).image_flops

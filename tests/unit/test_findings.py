@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from surefoot.names import prediction_column
 from tests.golden.packed import unpacked
@@ -94,17 +95,34 @@ def test_short_and_full_runs_of_the_winners_score_as_said() -> None:
 
 
 def test_searches_differ_as_said(tmp_path: Path) -> None:
-    """AutoFT minus FT (searched) under shift, Lipsum-FT minus it in distribution, from the plain predictions."""
+    """First minus second of each pair, search by search, from the plain predictions."""
     records, found = unpacked("emoji_autoft", tmp_path), {}
-    for space in ("autoft", "lipsum-searched", "ft-searched"):
+    for space in ("autoft", "autoft-id", "lipsum-searched", "ft-searched", "ft"):
         table = pd.read_parquet(records / f"evaluate/emoji-style/emoji-clip/{space}/predictions.parquet")
         right = table["label"] == table[prediction_column("weights", 1.0)]
         per_class = right.groupby([table[key] for key in ("role", "seed", "eval_set", "label")]).mean()
         found[space] = 100 * per_class.groupby(level=[0, 1, 2]).mean()
-    for space, role, form in (("autoft", "ood_test", ".1f"), ("lipsum-searched", "id_test", "+.1f")):
-        gaps = (found[space] - found["ft-searched"])[role].groupby(level=0).mean()
+    pairs = (
+        ("autoft", "ft-searched", "ood_test", ".1f"),
+        ("lipsum-searched", "ft-searched", "id_test", "+.1f"),
+        ("autoft-id", "autoft", "ood_test", "+.1f"),
+        ("autoft-id", "ft", "ood_test", "+.1f"),
+    )
+    for first, second, role, form in pairs:
+        gaps = (found[first] - found[second])[role].groupby(level=0).mean()
         said = [f"{gap:{form}}".replace("-0.0", "0.0") for gap in gaps]
-        assert f"by {', '.join(said[:-1])} and {said[-1]} points" in re.sub(r"\s+", " ", TEXT), said
+        assert f"{', '.join(said[:-1])} and {said[-1]} points" in re.sub(r"\s+", " ", TEXT), said
+
+
+def test_searches_had_as_many_validation_images_as_said() -> None:
+    records, found = Path(__file__).parents[1] / "golden/emoji_autoft/records", {}
+    for space in ("autoft", "autoft-id", "autoft-few"):
+        files = records.glob(f"search/*/*/{space}/*/objective.yaml")
+        counts = [yaml.safe_load(path.read_text())["validation_images"] for path in files]
+        assert len(counts) == 6
+        found[space] = (min(counts), max(counts))
+    assert found == {"autoft": (512, 532), "autoft-id": (208, 212), "autoft-few": (240, 240)}
+    assert "some 210 of id_val" in TEXT and "AutoFT with all 512 to 532" in TEXT
 
 
 def test_searches_of_lipsum_ft_agree_as_said() -> None:
@@ -112,12 +130,21 @@ def test_searches_of_lipsum_ft_agree_as_said() -> None:
     half = table[(table["space"] == "lipsum-searched") & (table["among"] == "better half")]
     mean = half.groupby("key")["importance"].mean()
     assert half["search_seed"].nunique() == 6
-    weight, rate = (f"{mean[key]:.2f}" for key in ("objective.lipsum", "learning_rate"))
-    told = f"For Lipsum-FT, all six, its weight explains {weight} and the rate {rate}"
+    weight, decay, rate = (f"{mean[key]:.2f}" for key in ("objective.lipsum", "weight_decay", "learning_rate"))
+    told = f"For Lipsum-FT, all six, its weight explains {weight}, the decay {decay} and the rate {rate}"
     learned = pd.read_csv(DOCS / "emoji_autoft/learned.csv").query("space == 'lipsum-searched'")
     weights = learned.loc[learned["key"] == "objective.lipsum", "learned"]
     assert len(weights) == 6 and (round(weights.min(), 1), round(weights.max(), 1)) == (0.8, 3.9)
     assert told in re.sub(r"\s+", " ", TEXT)
+
+
+def test_weights_of_entropy_and_hinge_are_as_said() -> None:
+    learned = pd.read_csv(DOCS / "emoji_autoft/learned.csv").pivot(
+        index=["space", "search_seed"], columns="key", values="learned"
+    )
+    random, few = learned.loc["autoft-random"], learned.loc["autoft-few", "objective.entropy"]
+    assert random["objective.entropy"].min() > 4 and random["objective.hinge"].max() < 0.01
+    assert (len(few), (few >= 4).sum()) == (6, 5)
 
 
 def test_terms_are_missed_as_said() -> None:

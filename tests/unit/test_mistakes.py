@@ -300,7 +300,7 @@ def test_a_mistake_in_rates_is_one_line(rates: Any, words: list[str]) -> None:
 def test_keys_that_stand_twice_in_one_map_are_told_with_their_lines(tmp_path: Path) -> None:
     """YAML's readers keep the last. Merged maps may have the keys of what they merge, and other maps the same keys."""
     path = tmp_path / "config.yaml"
-    fine = "a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\nc: [{x: 1}, {x: 2}]\nd: *a\n"
+    fine = "a: &a {x: 1, y: 2}\nb: {<<: *a, <<: *a, x: 3}\nc: [{x: 1}, {x: 2}, {1: 1, '1': 2}]\nd: *a\n"
     path.write_text(fine)
     assert repeated_keys(path) == []
     path.write_text(f"{fine}e:\n  - z: {{x: 1, x: 2}}\nb: {{}}\n")

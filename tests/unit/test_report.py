@@ -24,12 +24,15 @@ def test_the_report_prints_tables_with_empty_cells(experiment: str, said: str, t
 def test_cards_are_headings_tables_and_text_in_which_nothing_runs(tmp_path: Path) -> None:
     story = json.loads((TESTS / "golden/emoji_full/records/story.json").read_text())
     card, sheet = tmp_path / "task-emoji-style.md", tmp_path / "contact-emoji-style.png"
-    card.write_text(
-        "# Task emoji-style\n\n| eval set | images |\n| --- | --- |\n| a | 3 |\n\n**Classes (1).** <script>x"
-    )
+    table = "| eval set | images |\n| --- | --- |\n| a | 3 |"
+    card.write_text(f"# Task emoji-style\n\n{table}\n\n**Classes (1).** <script>x ![y](http://z)")
     sheet.write_bytes(b"")
     tables = sorted((TESTS.parent / "docs/emoji_full").glob("*.csv"))
     write_report(tables, [], [sheet], [card], story, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    for text in ("<h3>Task emoji-style</h3>", "<td>3</td>", "<strong>Classes (1).</strong> &lt;script&gt;x"):
+    for text in (
+        "<h3>Task emoji-style</h3>",
+        "<td>3</td>",
+        "<strong>Classes (1).</strong> &lt;script&gt;x ![y](http://z)",
+    ):
         assert text in page
